@@ -1,0 +1,24 @@
+"""What the environment says: every variable the platform knows, read once, with its default.
+
+Without `DATABASE_URL` and `REDIS_URL` the platform is in its embedded mode: it runs its own servers in a
+data directory (`flowplatform.embedded`), makes its own secret and listens on 127.0.0.1 only.
+"""
+
+from pathlib import Path
+
+from environs import Env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+_env = Env()
+
+DATA_DIR = Path(_env.str("FLOWPLATFORM_DATA_DIR", "") or BASE_DIR / ".data").expanduser().absolute()
+DATABASE_URL = _env.str("DATABASE_URL", "")
+REDIS_URL = _env.str("REDIS_URL", "")
+SECRET_KEY = _env.str("SECRET_KEY", "")
+ALLOWED_HOSTS: list[str] = _env.list("ALLOWED_HOSTS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = _env.list("CSRF_TRUSTED_ORIGINS", [])
+DEBUG = _env.bool("DEBUG", False)
+LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
+
+EMBEDDED = not DATABASE_URL

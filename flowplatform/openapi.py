@@ -1,0 +1,100 @@
+"""OpenAPI from our schemas: query parameters from pydantic models, and the errors that every operation shares."""
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter
+from pydantic import BaseModel
+
+
+def query_parameters(schema: type[BaseModel]) -> list[OpenApiParameter]:
+    """Return the fields of a query schema as documented parameters."""
+    properties = schema.model_json_schema()
+    required = set(properties.get("required", ()))
+    return [
+        OpenApiParameter(
+            name,
+            _plain(field, properties.get("$defs", {})),
+            OpenApiParameter.QUERY,
+            required=name in required,
+            description=field.get("description", ""),
+            default=field.get("default"),
+        )
+        for name, field in properties["properties"].items()
+    ]
+
+
+def list_of(schema: type[BaseModel]) -> Any:
+    """Return the documentation of an answer that is an array of `schema`."""
+    return list[schema]  # type: ignore[valid-type]
+
+
+def _plain(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter's schema without title, description and default; `X | None` becomes X."""
+    options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
+    plain = dict(options[0])
+    if "$ref" in plain:
+        plain = dict(definitions[plain["$ref"].rpartition("/")[2]])
+    return {key: value for key, value in plain.items() if key not in ("title", "description", "default")}
+
+
+_ERROR = {
+    "type": "object",
+    "required": ["error", "request_id"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "code", "details"],
+            "properties": {
+                "message": {"type": "string"},
+                "code": {"type": "string"},
+                "details": {"nullable": True, "oneOf": [{"type": "array", "items": {}}, {"type": "object"}]},
+            },
+        },
+        "request_id": {"type": "string", "nullable": True},
+    },
+}
+_UNPROCESSABLE = {
+    "type": "object",
+    "required": ["detail"],
+    "properties": {
+        "detail": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["loc", "msg", "type"],
+                "properties": {
+                    "loc": {"type": "array", "items": {"oneOf": [{"type": "string"}, {"type": "integer"}]}},
+                    "msg": {"type": "string"},
+                    "type": {"type": "string"},
+                },
+            },
+        }
+    },
+}
+_EVERYWHERE = {"401": "No valid credential", "403": "A valid credential that may not do this", "503": "Database away"}
+_WITH_PATH = {"404": "No such row for this organization"}
+_WITH_BODY = {"400": "Not JSON, or a name that does not exist", "413": "Body over 1 MiB", "415": "Not JSON by its type"}
+
+
+def add_errors(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """drf-spectacular hook: document the contract's error answers at every operation of the API."""
+    schemas = result.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Error"], schemas["Unprocessable"] = _ERROR, _UNPROCESSABLE
+    for path, operations in result["paths"].items():
+        for operation in operations.values():
+            _document(operation, has_path="{" in path)
+    return result
+
+
+def _document(operation: dict[str, Any], *, has_path: bool) -> None:
+    responses = operation["responses"]
+    errors = _EVERYWHERE | (_WITH_PATH if has_path else {}) | (_WITH_BODY if "requestBody" in operation else {})
+    for code, description in errors.items():
+        responses.setdefault(code, _answer(description, "Error"))
+    if has_path or operation.get("parameters") or "requestBody" in operation:
+        responses.setdefault("422", _answer("Does not fit the schema", "Unprocessable"))
+
+
+def _answer(description: str, schema: str) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {"description": description, "content": {"application/json": {"schema": reference}}}

@@ -1,0 +1,68 @@
+"""What request schemas are made of: the strict base model, text types, and validation that answers 422."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from flowplatform.errors import Unprocessable
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """A request body: exact JSON types, no unknown field."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Query(BaseModel):
+    """Query parameters: text that is converted, no unknown parameter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("string_nul", "NUL characters are not allowed")
+    return text
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Identifier = Annotated[UUID, Field(strict=False)]
+QueryText = Annotated[str, StringConstraints(max_length=255), AfterValidator(_without_nul)]
+Moment = Annotated[datetime, Field(strict=False), AfterValidator(_in_utc)]
+
+_identifier: TypeAdapter[UUID] = TypeAdapter(Identifier)
+
+
+def validate(schema: type[Schema], data: Any, *, where: str) -> Schema:
+    """Return `data` as `schema`; raise `Unprocessable` with locations that begin with `where` (body, query)."""
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise Unprocessable(_problems(error, (where,))) from None
+
+
+def validate_query(schema: type[Schema], parameters: Mapping[str, str]) -> Schema:
+    """Return query parameters as `schema`. One that is given but empty counts as absent."""
+    return validate(schema, {name: value for name, value in parameters.items() if value != ""}, where="query")
+
+
+def path_identifier(name: str, text: str) -> UUID:
+    """Return the UUID in a path parameter; raise `Unprocessable` if it is none."""
+    try:
+        return _identifier.validate_python(text)
+    except ValidationError as error:
+        raise Unprocessable(_problems(error, ("path", name))) from None
+
+
+def _problems(error: ValidationError, prefix: tuple[str, ...]) -> list[dict[str, Any]]:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return [{"loc": [*prefix, *problem["loc"]], "msg": problem["msg"], "type": problem["type"]} for problem in problems]

@@ -1,0 +1,251 @@
+"""Settings of Flow Platform. What differs between installations comes from the environment (`flowplatform.env`)."""
+
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from flowplatform import embedded, env, role
+
+BASE_DIR = env.BASE_DIR
+DATA_DIR = env.DATA_DIR
+SERVES_REQUESTS = role.current() in ("web", "live")
+
+DEBUG = env.DEBUG
+if env.SECRET_KEY:
+    SECRET_KEY = env.SECRET_KEY
+elif env.EMBEDDED:
+    SECRET_KEY = embedded.secret_key(DATA_DIR)
+else:
+    raise ImproperlyConfigured("SECRET_KEY is not set: with DATABASE_URL set, set SECRET_KEY to 50 random characters.")
+ALLOWED_HOSTS = env.ALLOWED_HOSTS or (["127.0.0.1", "localhost", "[::1]"] if env.EMBEDDED else [])
+CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
+
+INSTALLED_APPS = [
+    "daphne",
+    "flowplatform",
+    "flowplatform.accounts",
+    "notifications",
+    "executions",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "rest_framework_api_key",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+
+MIDDLEWARE = [
+    "flowplatform.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "flowplatform.middleware.UnavailableMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "flowplatform.urls"
+WSGI_APPLICATION = "flowplatform.wsgi.application"
+ASGI_APPLICATION = "flowplatform.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+# --- PostgreSQL ---------------------------------------------------------------------------------------------------
+
+HTTP_THREADS = 8  # of one live process; gunicorn has a setting of its own
+SOCKET_THREADS = 4  # database reads for the sockets of one process
+
+
+def _database() -> dict[str, Any]:
+    """The one database. Serving processes have a pool and short time limits; commands may take their time."""
+    database: dict[str, Any] = dict(dj_database_url.parse(env.DATABASE_URL or embedded.database_url(DATA_DIR)))
+    options: dict[str, Any] = {
+        # Django plans every statement anew unless it is prepared on the server (architecture: what was measured).
+        "server_side_binding": True,
+        "prepare_threshold": 2,
+        "connect_timeout": 5,
+    }
+    if role.current() != "command":
+        options["connect_timeout"] = 2
+        options["options"] = (
+            "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=15000"
+        )
+    if SERVES_REQUESTS:
+        options["pool"] = {
+            "min_size": 2,
+            "max_size": HTTP_THREADS + SOCKET_THREADS,
+            "timeout": 2,  # seconds to wait for a connection before the answer is 503
+            "max_idle": 300,
+        }
+        database["CONN_HEALTH_CHECKS"] = True
+    database["OPTIONS"] = {**database.get("OPTIONS", {}), **options}
+    return database
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+
+# --- Valkey or Redis ----------------------------------------------------------------------------------------------
+
+REDIS_URL = env.REDIS_URL or embedded.redis_url(DATA_DIR)
+
+
+def _redis_database(number: int) -> str:
+    """The URL of a numbered database: the broker and the channel layer do not share one (pitfall 5)."""
+    if REDIS_URL.startswith("unix://"):
+        return f"{REDIS_URL}?db={number}"
+    return f"{REDIS_URL.rstrip('/')}/{number}"
+
+
+def _celery_url(url: str) -> str:
+    """kombu has a scheme of its own for Unix sockets."""
+    return url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+
+
+CHANNEL_LAYERS = {
+    "default": {
+        # Not the core layer: there a process has one bounded inbox that drops silently when full (pitfall 7).
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            # redis-py's own socket_timeout would end an idle subscription after 5 s (pitfall 6).
+            "hosts": [{"address": _redis_database(1), "socket_timeout": 15, "socket_connect_timeout": 1}],
+            "prefix": "flowplatform",
+        },
+    }
+}
+
+CELERY_BROKER_URL = _celery_url(_redis_database(0))
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker as long as it takes
+CELERY_BROKER_CONNECTION_TIMEOUT = 0.5
+CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 0.5
+if role.current() == "worker":
+    # The worker blocks on reads: its socket timeout must exceed the blocking read (pitfall 1).
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"socket_timeout": 15, "socket_connect_timeout": 2}
+else:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "socket_timeout": 1,
+        "socket_connect_timeout": 0.5,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.05,
+        "interval_max": 0.1,
+    }
+CELERY_BEAT_SCHEDULE = {
+    # `expires`: what a stopped worker did not take is not worth doing twice (seconds).
+    "sweep": {"task": "notifications.sweep", "schedule": 1.0, "options": {"expires": 5}},
+    "prune": {"task": "notifications.prune", "schedule": 300.0, "options": {"expires": 300}},
+}
+
+
+# --- Delivery of events (notifications) ---------------------------------------------------------------------------
+
+EVENT_RETENTION_HOURS = 24  # a client away for longer gets a reset and refetches
+SOCKETS_PER_ACTOR = 100  # in one live process; one more is closed with 4429
+SOCKETS_PER_PROCESS = 5_000
+SOCKET_MAX_AGE_HOURS = 6  # sockets are closed with 1012 after this and come back (pitfall 8)
+
+
+# --- HTTP ---------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "flowplatform.accounts.authentication.ServiceTokenAuthentication",
+        "flowplatform.accounts.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["flowplatform.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["flowplatform.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "flowplatform.renderers.AlwaysJSON",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "flowplatform.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Flow Platform",
+    "DESCRIPTION": "Workers report task statuses, people review and tag, browsers watch. See the README for a tour.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": [],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/",
+    "POSTPROCESSING_HOOKS": ["flowplatform.openapi.add_errors"],
+}
+
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "flow-list-page"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+SESSION_COOKIE_NAME = "flowplatform_session"
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not (env.EMBEDDED or DEBUG)
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# Without a collected folder the files are served from the apps themselves, so that a newcomer has no step to forget.
+WHITENOISE_USE_FINDERS = not STATIC_ROOT.exists()
+WHITENOISE_AUTOREFRESH = DEBUG
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env.LOG_LEVEL},
+    "loggers": {
+        "django.request": {"level": "ERROR"},  # every 404 is not worth a line
+        "celery": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
+    },
+}

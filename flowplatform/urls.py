@@ -1,0 +1,50 @@
+"""Every HTTP route of the platform."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import URLPattern, URLResolver, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from executions.pages import FlowListPage, FlowPage
+from executions.views import FlowExecutionViewSet, FlowViewSet, TaskOutputViewSet, TaskStatusViewSet
+from notifications.views import EventViewSet
+
+# Path parameters are text here: one that is no UUID is 422, in the words of the contract, not a missing page.
+api: list[URLPattern] = [
+    path("api/flows", FlowViewSet.as_view({"get": "list", "post": "create"})),
+    path("api/flows/<flow_id>", FlowViewSet.as_view({"get": "retrieve"})),
+    path("api/flows/<flow_id>/definition", FlowViewSet.as_view({"put": "replace_definition"})),
+    path("api/flows/<flow_id>/events", EventViewSet.as_view({"get": "list"})),
+    path("api/flow-executions", FlowExecutionViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "api/flow-executions/<flow_execution_id>",
+        FlowExecutionViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
+    ),
+    path("api/flow-executions/<flow_execution_id>/status", FlowExecutionViewSet.as_view({"patch": "set_status"})),
+    path(
+        "api/flow-executions/<flow_execution_id>/task-status",
+        TaskStatusViewSet.as_view({"get": "list", "post": "create"}),
+    ),
+    path("api/task-outputs", TaskOutputViewSet.as_view({"get": "list"})),
+    path("api/task-outputs/<task_output_id>", TaskOutputViewSet.as_view({"get": "retrieve"})),
+]
+
+documentation: list[URLPattern] = [
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
+]
+
+pages: list[URLPattern | URLResolver] = [
+    path("", FlowListPage.as_view(), name="flow-list-page"),
+    path("flows/<uuid:flow_id>/", FlowPage.as_view(), name="flow-page"),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("admin/", admin.site.urls),
+]
+
+urlpatterns = [*documentation, *api, *pages]
+
+handler400 = "flowplatform.errors.bad_request"
+handler403 = "flowplatform.errors.permission_denied"
+handler404 = "flowplatform.errors.not_found"
+handler500 = "flowplatform.errors.server_error"
