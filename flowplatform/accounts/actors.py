@@ -1,0 +1,37 @@
+"""Who makes a request, reduced to what decisions need: a name, organizations, roles and scopes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A signed-in person or a service account.
+
+    `name` is what `modified_by` records: `user:alice` or `service:doc-3`. `organization_ids` is `None` for a system
+    service account, which acts in every organization. `roles` are a person's, by organization; `scopes` a token's.
+    """
+
+    name: str
+    organization_ids: frozenset[UUID] | None
+    is_service: bool
+    scopes: frozenset[str] = frozenset()
+    roles: Mapping[UUID, str] = field(default_factory=dict)
+
+    @property
+    def is_authenticated(self) -> bool:
+        """What DRF asks: an actor exists only for a valid credential."""
+        return True
+
+    def acts_in(self, organization_id: UUID) -> bool:
+        """Say whether rows of the organization exist for this actor."""
+        return self.organization_ids is None or organization_id in self.organization_ids
+
+    def has_scope(self, scope: str) -> bool:
+        """Say whether this is a service account whose token has the scope."""
+        return self.is_service and scope in self.scopes
+
+    def has_role(self, organization_id: UUID, roles: frozenset[str]) -> bool:
+        """Say whether this is a person with one of the roles in the organization."""
+        return self.roles.get(organization_id) in roles

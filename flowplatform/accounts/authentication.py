@@ -1,0 +1,46 @@
+"""Credentials of a request: a service token in a header, or a person's session cookie."""
+
+from collections.abc import Mapping
+
+from rest_framework import authentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from flowplatform.accounts.actors import Actor
+from flowplatform.accounts.services import actor_of_user, authenticate_token
+
+
+def presented_token(headers: Mapping[str, str]) -> str | None:
+    """Return the token that a request presents, "" if it presents something else, `None` if nothing at all."""
+    authorization = headers.get("Authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
+    return headers.get("X-API-Key")
+
+
+class ServiceTokenAuthentication(authentication.BaseAuthentication):
+    """`Authorization: Bearer <token>` or `X-API-Key: <token>`; a wrong one is 401 even with a session beside it."""
+
+    def authenticate(self, request: Request) -> tuple[Actor, None] | None:
+        token = presented_token(request.headers)
+        if token is None:
+            return None
+        actor = authenticate_token(token)
+        if actor is None:
+            raise AuthenticationFailed
+        return actor, None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """The session cookie of a signed-in person, with CSRF protection for writes."""
+
+    def authenticate(self, request: Request) -> tuple[Actor, None] | None:  # type: ignore[override]
+        user = getattr(request._request, "user", None)
+        if user is None or not user.is_active:
+            return None
+        self.enforce_csrf(request)
+        return actor_of_user(user), None

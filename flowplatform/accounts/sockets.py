@@ -1,0 +1,51 @@
+"""Credentials of a WebSocket: the same as of a request, read from the ASGI scope."""
+
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.http.request import validate_host
+
+from flowplatform.accounts.actors import Actor
+from flowplatform.accounts.authentication import presented_token
+from flowplatform.accounts.models import Scope, User
+from flowplatform.accounts.services import actor_of_user, authenticate_token
+
+_Headers = Mapping[str, str]
+
+
+def actor_of_scope(scope: Mapping[str, Any]) -> Actor | None:
+    """Return who opens the socket; `None` without a valid credential that may read. Queries the database."""
+    headers = {name.decode("latin1").title(): value.decode("latin1") for name, value in scope["headers"]}
+    token = presented_token({"X-API-Key": headers["X-Api-Key"], **headers} if "X-Api-Key" in headers else headers)
+    if token is not None:
+        actor = authenticate_token(token)
+        return actor if actor and actor.has_scope(Scope.READ) else None
+    return _actor_of_session(headers) if _comes_from_us(headers) else None
+
+
+def _actor_of_session(headers: _Headers) -> Actor | None:
+    try:
+        morsel = SimpleCookie(headers.get("Cookie", "")).get(settings.SESSION_COOKIE_NAME)
+    except CookieError:
+        return None
+    if morsel is None:
+        return None
+    store = import_module(settings.SESSION_ENGINE).SessionStore(morsel.value)
+    user = get_user(SimpleNamespace(session=store))  # type: ignore[arg-type]
+    return actor_of_user(user) if isinstance(user, User) and user.is_active else None
+
+
+def _comes_from_us(headers: _Headers) -> bool:
+    """Refuse a cookie sent by another site's page: browsers always name the page's origin."""
+    origin = headers.get("Origin")
+    if origin is None or origin in settings.CSRF_TRUSTED_ORIGINS:
+        return True
+    host = headers.get("Host", "")
+    name = host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
+    return urlsplit(origin).netloc == host and validate_host(name.lower(), settings.ALLOWED_HOSTS)

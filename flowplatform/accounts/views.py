@@ -1,0 +1,94 @@
+"""The base of every API view: organization scoping applied once, and checks that read like the contract."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from django.db import models
+from pydantic import BaseModel
+from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.viewsets import ViewSet
+
+from flowplatform.accounts.actors import Actor
+from flowplatform.accounts.models import Organization, OrganizationQuerySet, Role, Scope
+from flowplatform.errors import BadRequest
+from flowplatform.schemas import path_identifier, validate, validate_query
+
+Row = TypeVar("Row", bound=models.Model)
+Schema = TypeVar("Schema", bound=BaseModel)
+
+WRITERS = frozenset([Role.MEMBER.value, Role.ADMIN.value])
+
+
+class OrganizationViewSet(ViewSet, Generic[Row]):
+    """A view set over rows of organizations.
+
+    `rows` is the only way to the model, and it is narrowed to what the actor may see: a view cannot forget it.
+    Reading needs the scope `read` of a token and any role of a person; writes say what they need.
+    """
+
+    model: type[Row]
+
+    @property
+    def actor(self) -> Actor:
+        """Who makes the request."""
+        actor = self.request.user
+        assert isinstance(actor, Actor)
+        return actor
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method in ("GET", "HEAD"):
+            self.require(not self.actor.is_service or self.actor.has_scope(Scope.READ), "The token lacks the scope read.")
+
+    def rows(self) -> OrganizationQuerySet:
+        """Return the rows of the actor's organizations."""
+        queryset = self.model._default_manager.all()
+        assert isinstance(queryset, OrganizationQuerySet)
+        return queryset.visible_to(self.actor)
+
+    def row_or_404(self, name: str, narrow: Callable[[Any], Any] = lambda rows: rows) -> Row:
+        """Return the row whose id is the path parameter `name`, from `narrow(rows)`; missing or foreign is 404."""
+        row: Row | None = narrow(self.rows()).filter(pk=self.path_id(name)).first()
+        if row is None:
+            raise NotFound
+        return row
+
+    def path_id(self, name: str) -> UUID:
+        """Return a path parameter as a UUID; 422 if it is none."""
+        return path_identifier(name, self.kwargs[name])
+
+    def body(self, schema: type[Schema]) -> Schema:
+        """Return the request body as `schema`; 422 where it does not fit."""
+        return validate(schema, self.request.data, where="body")
+
+    def query(self, schema: type[Schema]) -> Schema:
+        """Return the query parameters as `schema`; 422 where they do not fit."""
+        return validate_query(schema, self.request.query_params.dict())
+
+    def require(self, allowed: bool, reason: str) -> None:
+        """Raise 403 with the reason unless allowed."""
+        if not allowed:
+            raise PermissionDenied(reason)
+
+    def require_service(self, scope: Scope) -> None:
+        """Only a service token with the scope may go on."""
+        self.require(self.actor.has_scope(scope), f"A service token with the scope {scope.value} is required.")
+
+    def require_writer(self, organization_id: UUID, scope: Scope) -> None:
+        """A member or admin of the organization, or a token with the scope, may go on."""
+        allowed = self.actor.has_scope(scope) or self.actor.has_role(organization_id, WRITERS)
+        self.require(allowed, f"The role member or admin, or a token with the scope {scope.value}, is required.")
+
+    def organization_for_new(self) -> UUID:
+        """Return the organization a new row goes to: the actor's only one, or the one that `X-Organization` names."""
+        named = self.request.headers.get("X-Organization")
+        ids = self.actor.organization_ids
+        if not named and ids is not None and len(ids) == 1:
+            return next(iter(ids))
+        if not named:
+            raise BadRequest("Name the organization in the header X-Organization (its slug): there is not exactly one.")
+        organization = Organization.objects.filter(slug=named.replace("\0", "")).first()
+        if organization is None or not self.actor.acts_in(organization.pk):
+            raise NotFound
+        return organization.pk
