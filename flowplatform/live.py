@@ -1,0 +1,114 @@
+"""`python -m flowplatform.live`: Daphne with what it lacks, back-pressure for sockets and a goodbye at shutdown.
+
+Daphne writes to a socket without looking whether anybody reads: a client that does not read grows the process without
+limit (pitfall 10). Here a send waits while the transport holds more than its buffer (64 KiB), so the consumer's bounded
+inbox fills and the socket is closed with 4408. On SIGTERM sockets are closed with 1012, and requests may finish.
+"""
+
+import sys
+
+from daphne.server import Server  # installs the asyncio reactor; has to come before anything else of Twisted
+
+from flowplatform import role  # isort: skip
+
+import asyncio
+from typing import Any
+
+from daphne.cli import CommandLineInterface
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from twisted.internet import defer, reactor
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+RESTART = 1012
+CLOSE_SECONDS = 0.3  # for the close frames to leave
+DRAIN_SECONDS = 5.0  # for requests that are being answered
+
+
+@implementer(IPushProducer)
+class FlowControl:
+    """Told by a transport when its buffer is full and when it is empty again."""
+
+    def __init__(self) -> None:
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def pauseProducing(self) -> None:  # noqa: N802  (Twisted's name)
+        """The buffer is full."""
+        self.writable.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """The buffer is empty."""
+        self.writable.set()
+
+    def stopProducing(self) -> None:  # noqa: N802
+        """The connection is gone: nobody has to wait any more."""
+        self.writable.set()
+
+
+class FlowControlledProtocol(WebSocketProtocol):  # type: ignore[misc]
+    """A socket that knows whether its client reads."""
+
+    flow_control: FlowControl | None = None
+
+    def onOpen(self) -> None:  # noqa: N802
+        """Take the place of the HTTP channel, which was the transport's producer until the upgrade."""
+        super().onOpen()
+        self.flow_control = FlowControl()
+        self.transport.unregisterProducer()
+        self.transport.registerProducer(self.flow_control, True)
+
+
+class LiveServer(Server):  # type: ignore[misc]
+    """Daphne's server with back-pressure and an orderly end."""
+
+    def run(self) -> None:
+        WebSocketFactory.protocol = FlowControlledProtocol
+        reactor.addSystemEventTrigger("before", "shutdown", self.say_goodbye)  # type: ignore[attr-defined]
+        super().run()
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        """Pass a message on to the client; a socket's message waits until the client has read the ones before."""
+        flow_control = getattr(protocol, "flow_control", None)
+        if flow_control is not None and message["type"] == "websocket.send":
+            await flow_control.writable.wait()
+        await super().handle_reply(protocol, message)
+
+    def say_goodbye(self) -> "defer.Deferred[None]":
+        """Close every socket with 1012 and let running requests end, before Daphne cancels what is left."""
+        return defer.Deferred.fromFuture(asyncio.ensure_future(self._leave()))
+
+    async def _leave(self) -> None:
+        for protocol in list(self.connections):
+            if isinstance(protocol, FlowControlledProtocol):
+                protocol.serverClose(code=RESTART)
+        await asyncio.sleep(CLOSE_SECONDS)
+        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
+        while self._busy() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+
+    def _busy(self) -> bool:
+        """Say whether an HTTP request is still being answered."""
+        return any(
+            "application_instance" in details and not details["application_instance"].done()
+            for protocol, details in self.connections.items()
+            if protocol.application_type == "http" and not details.get("disconnected")
+        )
+
+
+class Live(CommandLineInterface):  # type: ignore[misc]
+    """Daphne's command line with our server."""
+
+    description = "Flow Platform: HTTP and WebSockets on one port"
+    server_class = LiveServer
+
+
+def main(arguments: list[str]) -> None:
+    """Serve. Takes Daphne's options; clients have nothing to say over a socket, so a large frame ends it."""
+    role.claim("live")
+    limits = ["--websocket-max-message-size", "4096", "--websocket-max-frame-size", "4096", "--no-server-name"]
+    Live().run([*limits, "--verbosity", "0", *arguments, "flowplatform.asgi:application"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

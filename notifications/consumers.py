@@ -1,0 +1,193 @@
+"""`/ws/flows/{flow_id}`: hello, then every event in order, or a reset; and the close codes of the contract."""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+from channels.consumer import AsyncConsumer, get_handler_name
+from channels.exceptions import StopConsumer
+from django.conf import settings
+
+from flowplatform.accounts.actors import Actor
+from flowplatform.accounts.sockets import actor_of_scope
+from notifications.feed import CATCH_UP_EVENTS, FlowFeed, Hub, Subscription
+from notifications.models import Stream
+from notifications.relay import frames
+from notifications.replay import replay
+
+logger = logging.getLogger(__name__)
+
+NOT_AUTHENTICATED = 4401
+UNKNOWN_FLOW = 4404
+TOO_SLOW = 4408
+TOO_MANY = 4429
+RESTART = 1012
+
+REPLAY_EVENTS = 10_000  # a client further behind is better served by a refetch
+
+
+class Refused(Exception):
+    """The socket is closed with `code`."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class PlainConsumer(AsyncConsumer):
+    """A consumer without a channel of its own, and without the hop through one shared thread for every message.
+
+    Channels would join the layer for every socket, and look for old database connections in a thread (pitfall 9);
+    here the feed does the first once per flow, and the hub's threads give their connections back themselves.
+    """
+
+    channel_layer_alias = "none"
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        await getattr(self, get_handler_name(message))(message)
+
+    async def websocket_receive(self, message: dict[str, Any]) -> None:
+        """Clients have nothing to say here."""
+
+
+class UnknownConsumer(PlainConsumer):
+    """Every other path: accepted only to be closed with a code that a browser can read."""
+
+    async def websocket_connect(self, message: dict[str, Any]) -> None:
+        """Say that there is no such thing."""
+        await self.send({"type": "websocket.accept"})
+        await self.send({"type": "websocket.close", "code": UNKNOWN_FLOW})
+
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        """End the consumer."""
+        raise StopConsumer
+
+
+class FlowConsumer(PlainConsumer):
+    """One socket that watches one flow."""
+
+    _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+    _sockets: Counter[str] = Counter()
+
+    _session: asyncio.Task[None]
+    _close_code: int | None = None
+
+    @property
+    def hub(self) -> Hub:
+        """The feeds of this process (of this event loop, to be exact)."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._hubs:
+            self._hubs[loop] = Hub()
+        return self._hubs[loop]
+
+    async def websocket_connect(self, message: dict[str, Any]) -> None:
+        """Accept, so that a browser can read the close code of a refusal, and serve in a task of its own."""
+        await self.send({"type": "websocket.accept"})
+        self._session = asyncio.create_task(self._run())
+
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        """The client is gone."""
+        self._session.cancel()
+        await asyncio.gather(self._session, return_exceptions=True)
+        raise StopConsumer
+
+    async def _run(self) -> None:
+        """Serve until the client goes, and close with the reason if it is ours."""
+        try:
+            await self._serve()
+        except Refused as refusal:
+            self._close_code = refusal.code
+        except asyncio.CancelledError:
+            if self._close_code is None:
+                raise
+        except Exception:
+            logger.exception("a socket of flow %s failed", self.scope["url_route"]["kwargs"]["flow_id"])
+            self._close_code = RESTART
+        await self.send({"type": "websocket.close", "code": self._close_code or RESTART})
+
+    def _end(self, code: int) -> None:
+        """Close from outside of the session, which may be stuck in a send."""
+        if self._close_code is None:
+            self._close_code = code
+            self._session.cancel()
+
+    async def _serve(self) -> None:
+        actor, flow_id = await self._admit()
+        self._count_in(actor)
+        age = settings.SOCKET_MAX_AGE_HOURS * 3600 * random.uniform(0.8, 1.0)
+        expiry = asyncio.get_running_loop().call_later(age, self._end, RESTART)
+        try:
+            async with self.hub.watching(flow_id, lambda: self._end(TOO_SLOW)) as (feed, subscription):
+                await self._watch(feed, subscription)
+        finally:
+            expiry.cancel()
+            self._count_out(actor)
+
+    async def _admit(self) -> tuple[Actor, UUID]:
+        """Return who watches what; refuse without a credential, and a flow that does not exist for the actor."""
+        actor = await self.hub.in_thread(actor_of_scope, self.scope)
+        if actor is None:
+            raise Refused(NOT_AUTHENTICATED)
+        try:
+            flow_id = UUID(self.scope["url_route"]["kwargs"]["flow_id"])
+        except ValueError:
+            raise Refused(UNKNOWN_FLOW) from None
+        if not await self.hub.in_thread(_exists, actor, flow_id):
+            raise Refused(UNKNOWN_FLOW)
+        return actor, flow_id
+
+    def _count_in(self, actor: Actor) -> None:
+        if self._sockets[actor.name] >= settings.SOCKETS_PER_ACTOR or self._sockets.total() >= settings.SOCKETS_PER_PROCESS:
+            raise Refused(TOO_MANY)
+        self._sockets[actor.name] += 1
+
+    def _count_out(self, actor: Actor) -> None:
+        self._sockets[actor.name] -= 1
+        if not self._sockets[actor.name]:
+            del self._sockets[actor.name]
+
+    async def _watch(self, feed: FlowFeed, subscription: Subscription) -> None:
+        """Send hello, what the client missed, and then every frame as it comes."""
+        wanted = self._wanted()
+        if wanted and wanted[0] > feed.offset:  # the client heard of news elsewhere before this process did
+            await self.hub.caught_up(feed)
+        subscription.clear()
+        epoch, position = feed.epoch, feed.offset  # from here on the inbox has everything after `position`
+        await self._text(feed.hello_text())
+        if wanted and not await self._replayed(feed.flow_id, epoch, position, *wanted):
+            await self._text(feed.reset_text())
+        while True:
+            await self._text(await subscription.get())
+
+    def _wanted(self) -> tuple[int, str | None] | None:
+        """Return `since` and `epoch` of the address; a `since` that is no number counts as a lost past."""
+        query = parse_qs(self.scope["query_string"].decode("latin1"))
+        since, epoch = query.get("since", [""])[0], query.get("epoch", [""])[0]
+        if not since:
+            return None
+        return int(since) if since.isdecimal() and len(since) < 19 else -1, epoch or None
+
+    async def _replayed(self, flow_id: UUID, epoch: str, position: int, since: int, wanted_epoch: str | None) -> bool:
+        """Send the events after `since` up to `position`; `False` if they are gone, too many or of another epoch."""
+        if not 0 <= since <= position or position - since > REPLAY_EVENTS or wanted_epoch not in (None, epoch):
+            return False
+        while since < position:
+            limit = min(CATCH_UP_EVENTS, position - since)
+            _, rows = await self.hub.in_thread(replay, flow_id, since=since, epoch=epoch, limit=limit)
+            if not rows:
+                return False
+            for frame in frames(rows):
+                await self._text(frame.text)
+            since = rows[-1][0]
+        return True
+
+    async def _text(self, text: str) -> None:
+        await self.send({"type": "websocket.send", "text": text})
+
+
+def _exists(actor: Actor, flow_id: UUID) -> bool:
+    return Stream.objects.visible_to(actor).filter(pk=flow_id).exists()

@@ -1,0 +1,65 @@
+"""The channel layer from synchronous code: one event loop in a thread, so that its connection is made once.
+
+The layer is lossy by nature (pitfall 7): offsets and heartbeats carry the promise, so a failed send is only logged.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from uuid import UUID
+
+from channels.layers import get_channel_layer
+
+from notifications.relay import Frame
+
+logger = logging.getLogger(__name__)
+
+SEND_SECONDS = 2.0
+
+
+def group_of(flow_id: UUID) -> str:
+    """Return the channel layer group of a flow (ASCII letters, digits and a dot only: pitfall 11)."""
+    return f"flow.{flow_id.hex}"
+
+
+def message_of(flow_id: UUID, frame: Frame) -> dict[str, object]:
+    """Return a frame as the message that every live process receives."""
+    return {"type": "flow.frame", "flow": flow_id.hex, "first": frame.first, "last": frame.last, "text": frame.text}
+
+
+class LayerSender:
+    """Sends frames to the live processes from any thread of a synchronous process."""
+
+    def __init__(self) -> None:
+        self._start_afresh()
+        os.register_at_fork(after_in_child=self._start_afresh)  # a prefork worker's children get a loop of their own
+
+    def _start_afresh(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def send(self, flow_id: UUID, frames: list[Frame]) -> bool:
+        """Send the frames in order; say whether the layer took them all within two seconds."""
+        try:
+            asyncio.run_coroutine_threadsafe(self._send(flow_id, frames), self._running_loop()).result(SEND_SECONDS)
+        except Exception as error:
+            logger.warning("the channel layer did not take the news of flow %s: %r", flow_id, error)
+            return False
+        return True
+
+    async def _send(self, flow_id: UUID, frames: list[Frame]) -> None:
+        layer = get_channel_layer()
+        assert layer is not None
+        for frame in frames:
+            await layer.group_send(group_of(flow_id), message_of(flow_id, frame))
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="channel-layer", daemon=True).start()
+            return self._loop
+
+
+layer_sender = LayerSender()

@@ -1,0 +1,97 @@
+"""The notifier: a thread of the process that tells Celery which flows have news, off the request (pitfalls 1 to 3).
+
+A hint may be lost without harm: the sweep finds what the relay was not told of. So nothing here raises, waits or grows.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from celery import current_app
+
+logger = logging.getLogger(__name__)
+
+GATHER_SECONDS = 0.025  # what commits within this time travels together
+MAX_PENDING = 10_000  # flows; more are left to the sweep
+BATCH = 100  # flows in one Celery message
+
+
+class Breaker:
+    """Stops the knocking at a broker that does not answer: opens after three failures, probes after a pause."""
+
+    def __init__(
+        self, *, failures: int = 3, pause: float = 3.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit, self._pause, self._clock = failures, pause, clock
+        self._failures = 0
+        self._closed_from = 0.0
+
+    def allows(self) -> bool:
+        """Say whether a call may be tried now."""
+        return self._failures < self._limit or self._clock() >= self._closed_from
+
+    def succeeded(self) -> None:
+        """Close the breaker."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Count a failure; from the third on, no call for a while."""
+        self._failures += 1
+        self._closed_from = self._clock() + self._pause
+
+
+class Notifier:
+    """Gathers hints of many requests and hands them to `send`, a list of flow ids at a time."""
+
+    def __init__(self, send: Callable[[Sequence[str]], None]) -> None:
+        self._send = send
+        self._breaker = Breaker()
+        self._start_afresh()
+        os.register_at_fork(after_in_child=self._start_afresh)  # threads do not survive a fork
+
+    def _start_afresh(self) -> None:
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._pending: set[UUID] = set()
+        self._thread: threading.Thread | None = None
+
+    def hint(self, flow_id: UUID) -> None:
+        """Say that the flow has committed events. Returns at once and never raises."""
+        with self._lock:
+            if len(self._pending) < MAX_PENDING:
+                self._pending.add(flow_id)
+            if self._thread is None:  # a process that changes nothing needs no thread
+                self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+                self._thread.start()
+        self._news.set()
+
+    def _run(self) -> None:
+        while True:
+            self._news.wait()
+            time.sleep(GATHER_SECONDS)
+            self._news.clear()
+            with self._lock:
+                flows, self._pending = sorted(map(str, self._pending)), set()
+            for begin in range(0, len(flows), BATCH):
+                self._deliver(flows[begin : begin + BATCH])
+
+    def _deliver(self, flows: Sequence[str]) -> None:
+        if not self._breaker.allows():
+            return
+        try:
+            self._send(flows)
+        except Exception as error:
+            self._breaker.failed()
+            logger.warning("the broker did not take %d hints, the sweep will: %s", len(flows), error)
+        else:
+            self._breaker.succeeded()
+
+
+def _send_to_celery(flows: Sequence[str]) -> None:
+    current_app.send_task("notifications.relay", args=[list(flows)], expires=10, retry=False)
+
+
+notifier = Notifier(_send_to_celery)

@@ -1,0 +1,171 @@
+"""The relay: numbers the committed events of a flow, one relay at a time per flow, and makes frames of them.
+
+Ids come from a sequence before their transaction commits, so "everything after the last id" can skip a row that commits
+late. Hence two steps: a request inserts without a number, and the relay, which holds the stream's row, gives the next
+offsets to what is committed. A crash between any two steps loses nothing: unnumbered events wait for the sweep, and
+numbered ones that were not sent are found by a gap or a heartbeat.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import orjson
+from django.db import connection, transaction
+
+from flowplatform.encoding import encode
+
+BATCH = 500  # events numbered in one transaction
+FRAME_BYTES = 256 * 1024  # a frame is closed when it exceeds this
+
+_LOCK = """
+    SELECT "offset" FROM notifications_stream WHERE flow_id = %s FOR NO KEY UPDATE
+"""
+
+_OPEN = """
+    INSERT INTO notifications_stream (flow_id, organization_id, epoch)
+    SELECT flow_id, organization_id, gen_random_uuid() FROM notifications_event
+    WHERE flow_id = %s AND "offset" IS NULL LIMIT 1
+    ON CONFLICT (flow_id) DO NOTHING
+"""
+
+_NUMBER = """
+    WITH pending AS (
+        SELECT id, row_number() OVER (ORDER BY id) AS place
+        FROM (
+            SELECT id FROM notifications_event WHERE flow_id = %(flow)s AND "offset" IS NULL ORDER BY id LIMIT %(limit)s
+        ) AS outbox
+    )
+    UPDATE notifications_event AS event SET "offset" = %(offset)s + pending.place
+    FROM pending WHERE event.id = pending.id
+    RETURNING event."offset", event.type, event.flow_execution_id, event.created_at, event.data::text
+"""
+
+_ADVANCE = """
+    UPDATE notifications_stream SET "offset" = %s WHERE flow_id = %s
+"""
+
+_READ = """
+    SELECT "offset", type, flow_execution_id, created_at, data::text
+    FROM notifications_event WHERE flow_id = %s AND "offset" > %s ORDER BY "offset" LIMIT %s
+"""
+
+_WAITING = """
+    SELECT flow_id FROM notifications_event WHERE "offset" IS NULL AND created_at < clock_timestamp() - %s
+    GROUP BY flow_id ORDER BY min(id) LIMIT %s
+"""
+
+_PRUNE = """
+    WITH gone AS (
+        DELETE FROM notifications_event WHERE id IN (
+            SELECT id FROM notifications_event
+            WHERE created_at < %(before)s AND "offset" IS NOT NULL ORDER BY created_at LIMIT %(limit)s
+        ) RETURNING flow_id, "offset"
+    ), pruned AS (
+        UPDATE notifications_stream AS stream SET pruned_offset = greatest(pruned_offset, highest)
+        FROM (SELECT flow_id, max("offset") AS highest FROM gone GROUP BY flow_id) AS flows
+        WHERE stream.flow_id = flows.flow_id
+    )
+    SELECT count(*) FROM gone
+"""
+
+EventRow = tuple[int, str, UUID | None, datetime, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Consecutive events `first` to `last` of a flow, encoded once as the text of one socket message."""
+
+    first: int
+    last: int
+    text: str
+
+
+def event_json(row: EventRow) -> bytes:
+    """Encode one event as the contract shows it, its data as it was published."""
+    offset, type_, flow_execution_id, created_at, data = row
+    return encode(
+        {
+            "offset": offset,
+            "type": type_,
+            "flow_execution_id": flow_execution_id,
+            "created_at": created_at,
+            "data": orjson.Fragment(data),
+        }
+    )
+
+
+def frames(rows: Iterable[EventRow]) -> Iterator[Frame]:
+    """Make frames of consecutive events, each at most one event larger than FRAME_BYTES."""
+    events: list[bytes] = []
+    first = last = size = 0
+    for row in rows:
+        events.append(event_json(row))
+        first, last, size = first or row[0], row[0], size + len(events[-1])
+        if size >= FRAME_BYTES:
+            yield _frame(first, last, events)
+            events, first, size = [], 0, 0
+    if events:
+        yield _frame(first, last, events)
+
+
+def _frame(first: int, last: int, events: list[bytes]) -> Frame:
+    return Frame(first, last, '{"type":"events","events":[' + b",".join(events).decode() + "]}")
+
+
+def number_pending(flow_id: UUID) -> list[EventRow]:
+    """Give the next offsets to the committed, unnumbered events of a flow; return them in order.
+
+    Returns when the outbox was seen empty. Relays of the same flow wait for each other on the stream's row.
+    """
+    numbered: list[EventRow] = []
+    while batch := _number_batch(flow_id):
+        numbered += batch
+        if len(batch) < BATCH:
+            break
+    return numbered
+
+
+@transaction.atomic
+def _number_batch(flow_id: UUID) -> list[EventRow]:
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [flow_id])
+        stream = cursor.fetchone()
+        if stream is None:
+            cursor.execute(_OPEN, [flow_id])
+            cursor.execute(_LOCK, [flow_id])
+            stream = cursor.fetchone()
+        if stream is None:
+            return []
+        cursor.execute(_NUMBER, {"flow": flow_id, "offset": stream[0], "limit": BATCH})
+        rows: list[EventRow] = sorted(cursor.fetchall())  # RETURNING promises no order
+        if rows:
+            cursor.execute(_ADVANCE, [rows[-1][0], flow_id])
+        return rows
+
+
+def flows_waiting(*, older_than: timedelta, limit: int = 1000) -> list[UUID]:
+    """Return flows whose events have waited longer than that for a number: their hint was lost."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, [older_than, limit])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def read_events(flow_id: UUID, *, since: int, limit: int) -> list[EventRow]:
+    """Return at most `limit` numbered events after the offset `since`, in order."""
+    with connection.cursor() as cursor:
+        cursor.execute(_READ, [flow_id, since, limit])
+        return cursor.fetchall()
+
+
+def prune(*, before: datetime, batch: int = 10_000) -> int:
+    """Remove numbered events older than `before`, in batches; clients that want them get a reset. Returns how many."""
+    removed = 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(_PRUNE, {"before": before, "limit": batch})
+            (count,) = cursor.fetchone()
+        removed += count
+        if count < batch:
+            return removed

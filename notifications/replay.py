@@ -1,0 +1,45 @@
+"""What a client may still replay: the answer of `GET /api/flows/{id}/events` and the start of every socket."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from notifications.models import Stream
+from notifications.relay import EventRow, flows_waiting, number_pending, read_events
+
+STUCK = timedelta(seconds=2)  # an event that waits longer has no worker to number it
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a stream stands: its epoch, its highest offset and the highest offset that was pruned."""
+
+    epoch: str
+    offset: int
+    pruned: int
+
+    def can_replay(self, since: int, epoch: str | None) -> bool:
+        """Say whether everything after `since` is still there and `since` is of this epoch."""
+        return epoch in (None, self.epoch) and self.pruned <= since <= self.offset
+
+
+def positions(flow_ids: list[UUID]) -> dict[UUID, Position]:
+    """Return where the streams stand, in one query; unknown flows are left out."""
+    rows = Stream.objects.filter(flow_id__in=flow_ids).values_list("flow_id", "epoch", "offset", "pruned_offset")
+    return {flow_id: Position(str(epoch), offset, pruned) for flow_id, epoch, offset, pruned in rows}
+
+
+def number_stuck(flow_ids: set[UUID]) -> None:
+    """Number events of these flows that wait too long: readers do not depend on Celery being there."""
+    for flow_id in flow_ids.intersection(flows_waiting(older_than=STUCK)):
+        number_pending(flow_id)
+
+
+def replay(flow_id: UUID, *, since: int, epoch: str | None, limit: int) -> tuple[Position, list[EventRow] | None]:
+    """Return the position and at most `limit` events after `since`; `None` instead of events asks for a reset.
+
+    The events are read before the position: what is pruned in between shows in the position and makes a reset.
+    """
+    events = read_events(flow_id, since=since, limit=limit)
+    position = positions([flow_id])[flow_id]
+    return position, events if position.can_replay(since, epoch) else None
