@@ -1,0 +1,259 @@
+"""The API of flows, executions, task statuses and task outputs: validate, scope, call, answer."""
+
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import models
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from executions import schemas
+from executions import serializers as answers
+from executions.filters import filtered
+from executions.listing import page_of, part_of
+from executions.models import Flow, FlowExecution, TaskOutput, TaskStatus
+from executions.services import (
+    change_execution_status,
+    create_flow,
+    delete_execution,
+    queue_execution,
+    replace_definition,
+)
+from executions.task_statuses import record_task_statuses
+from flowplatform.accounts.models import Scope
+from flowplatform.accounts.views import OrganizationViewSet
+from flowplatform.openapi import list_of, query_parameters
+
+Row = TypeVar("Row", bound=models.Model)
+
+
+class FlowViewSet(OrganizationViewSet[Flow]):
+    """Flows and their immutable versions."""
+
+    model = Flow
+
+    @extend_schema(
+        operation_id="list_flows",
+        summary="List flows",
+        parameters=query_parameters(schemas.PageQuery),
+        responses=list_of(answers.FlowAnswer),
+        tags=["flows"],
+    )
+    def list(self, request: Request) -> Response:
+        """The flows of your organizations, newest first, with their newest definitions. `Link` names the next page."""
+        query = self.query(schemas.PageQuery)
+        flows = self.rows().with_definition().newest_first()
+        page, headers = page_of(flows, request, query.page, query.page_size)
+        return Response([answers.FlowAnswer.of(flow) for flow in page], headers=headers)
+
+    @extend_schema(
+        operation_id="create_flow",
+        summary="Register a flow",
+        request=schemas.FlowBody,
+        responses={201: answers.FlowAnswer},
+        tags=["flows"],
+    )
+    def create(self, request: Request) -> Response:
+        """A flow with its first version. Names are unique, dependencies known and free of cycles."""
+        organization_id = self.organization_for_new()
+        self.require_writer(organization_id, Scope.EXECUTIONS_WRITE)
+        body = self.body(schemas.FlowBody)
+        flow = create_flow(
+            actor=self.actor,
+            organization_id=organization_id,
+            display_name=body.display_name,
+            description=body.description,
+            definition=body.definition,
+        )
+        return Response(answers.FlowAnswer.of(flow), status=201)
+
+    @extend_schema(operation_id="get_flow", summary="Get a flow", responses=answers.FlowAnswer, tags=["flows"])
+    def retrieve(self, request: Request, flow_id: str) -> Response:
+        """The flow with its newest definition."""
+        return Response(answers.FlowAnswer.of(self.row_or_404("flow_id", lambda rows: rows.with_definition())))
+
+    @extend_schema(
+        operation_id="replace_flow_definition",
+        summary="Add a version",
+        request=schemas.DefinitionBody,
+        responses=answers.FlowAnswer,
+        tags=["flows"],
+    )
+    def replace_definition(self, request: Request, flow_id: str) -> Response:
+        """A new immutable version. Executions that exist keep the version they are pinned to."""
+        flow = self.row_or_404("flow_id")
+        self.require_writer(flow.organization_id, Scope.EXECUTIONS_WRITE)
+        body = self.body(schemas.DefinitionBody)
+        flow = replace_definition(actor=self.actor, flow=flow, definition=body.definition)
+        return Response(answers.FlowAnswer.of(flow))
+
+
+class FlowExecutionViewSet(OrganizationViewSet[FlowExecution]):
+    """Executions of flows."""
+
+    model = FlowExecution
+
+    @extend_schema(
+        operation_id="list_flow_executions",
+        summary="List the executions of a flow",
+        parameters=query_parameters(schemas.FlowExecutionsQuery),
+        responses=list_of(answers.ListedFlowExecutionAnswer),
+        tags=["flow executions"],
+    )
+    def list(self, request: Request) -> Response:
+        """Executions of a flow, newest first unless asked otherwise. `Link` names the next page."""
+        query = self.query(schemas.FlowExecutionsQuery)
+        if not Flow.objects.visible_to(self.actor).filter(pk=query.flow_id).exists():
+            raise NotFound
+        page, headers = page_of(filtered(self.rows(), query), request, query.page, query.page_size)
+        found = [answers.execution_answer(execution, run_number=query.include_run_number) for execution in page]
+        return Response(found, headers=headers)
+
+    @extend_schema(
+        operation_id="create_flow_execution",
+        summary="Queue an execution",
+        request=schemas.FlowExecutionBody,
+        responses={201: answers.FlowExecutionAnswer},
+        tags=["flow executions"],
+    )
+    def create(self, request: Request) -> Response:
+        """A queued execution, pinned to the flow's newest version."""
+        body = self.body(schemas.FlowExecutionBody)
+        flow = Flow.objects.visible_to(self.actor).filter(pk=body.flow_id).first()
+        if flow is None:
+            raise NotFound
+        self.require_writer(flow.organization_id, Scope.EXECUTIONS_WRITE)
+        execution = queue_execution(actor=self.actor, flow=flow, input=body.input)
+        return Response(answers.execution_answer(execution), status=201)
+
+    @extend_schema(
+        operation_id="get_flow_execution",
+        summary="Get an execution",
+        responses=answers.FlowExecutionAnswer,
+        tags=["flow executions"],
+    )
+    def retrieve(self, request: Request, flow_execution_id: str) -> Response:
+        """The execution."""
+        return Response(answers.execution_answer(self.row_or_404("flow_execution_id", lambda rows: rows.alive())))
+
+    @extend_schema(
+        operation_id="delete_flow_execution",
+        summary="Delete an execution",
+        responses={204: None},
+        tags=["flow executions"],
+    )
+    def destroy(self, request: Request, flow_execution_id: str) -> Response:
+        """Soft deletion: the execution is gone from every list, its history stays. Again is 204 too."""
+        execution = self.row_or_404("flow_execution_id")
+        self.require_writer(execution.organization_id, Scope.EXECUTIONS_WRITE)
+        delete_execution(actor=self.actor, execution_id=execution.pk)
+        return Response(status=204)
+
+    @extend_schema(
+        operation_id="set_flow_execution_status",
+        summary="Set an execution's status",
+        request=None,
+        parameters=query_parameters(schemas.ExecutionStatusQuery),
+        responses=answers.FlowExecutionAnswer,
+        tags=["flow executions"],
+    )
+    def set_status(self, request: Request, flow_execution_id: str) -> Response:
+        """What a service says about the run as a whole. Task statuses never change it."""
+        self.require_service(Scope.EXECUTIONS_WRITE)
+        query = self.query(schemas.ExecutionStatusQuery)
+        execution = self.row_or_404("flow_execution_id", lambda rows: rows.alive())
+        execution = change_execution_status(actor=self.actor, execution_id=execution.pk, status=query.status)
+        return Response(answers.execution_answer(execution))
+
+
+class OfExecutionViewSet(OrganizationViewSet[Row]):
+    """A view set over rows that belong to an execution: when that is deleted, they are gone too."""
+
+    def execution_or_404(self, execution_id: UUID) -> FlowExecution:
+        """Return the execution; missing, foreign or deleted is 404."""
+        execution: FlowExecution | None = (
+            FlowExecution.objects.visible_to(self.actor).alive().filter(pk=execution_id).first()
+        )
+        if execution is None:
+            raise NotFound
+        return execution
+
+
+class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
+    """What workers report, and the history that it makes."""
+
+    model = TaskStatus
+
+    @extend_schema(
+        operation_id="report_task_statuses",
+        summary="Report task statuses",
+        request=schemas.TaskStatusBatch,
+        responses=list_of(answers.TaskStatusAnswer),
+        tags=["task statuses"],
+    )
+    def create(self, request: Request, flow_execution_id: str) -> Response:
+        """1 to 100 updates, applied in order, all or none; the state of their tasks follows in the same transaction."""
+        self.require_service(Scope.STATUS_WRITE)
+        execution_id = self.path_id("flow_execution_id")
+        batch = self.body(schemas.TaskStatusBatch)
+        return Response(
+            record_task_statuses(actor=self.actor, execution_id=execution_id, updates=batch.statuses)
+        )
+
+    @extend_schema(
+        operation_id="list_task_statuses",
+        summary="Status history",
+        parameters=query_parameters(schemas.TaskStatusesQuery),
+        responses=answers.TaskStatusesAnswer,
+        tags=["task statuses"],
+    )
+    def list(self, request: Request, flow_execution_id: str) -> Response:
+        """The history of an execution, or of one of its tasks, newest first."""
+        execution = self.execution_or_404(self.path_id("flow_execution_id"))
+        query = self.query(schemas.TaskStatusesQuery)
+        rows = self.rows().filter(flow_execution_id=execution.pk)
+        if query.task_name is not None:
+            rows = rows.filter(task_name=query.task_name)
+        place = f"task-status {execution.pk}"
+        found, cursor = part_of(rows, by="position", place=place, cursor=query.cursor, limit=query.limit)
+        statuses = [answers.status_answer(row) for row in found]
+        return Response({"statuses": statuses, "next_cursor": cursor})
+
+
+class TaskOutputViewSet(OfExecutionViewSet[TaskOutput]):
+    """The derived state of tasks."""
+
+    model = TaskOutput
+
+    @extend_schema(
+        operation_id="list_task_outputs",
+        summary="List task outputs",
+        parameters=query_parameters(schemas.TaskOutputsQuery),
+        responses=answers.TaskOutputsAnswer,
+        tags=["task outputs"],
+    )
+    def list(self, request: Request) -> Response:
+        """The state of every task of an execution that has reported, or of one of them, newest first."""
+        query = self.query(schemas.TaskOutputsQuery)
+        execution = self.execution_or_404(query.flow_execution_id)
+        rows = self.rows().filter(flow_execution_id=execution.pk)
+        if query.task_name is not None:
+            rows = rows.filter(task_name=query.task_name)
+        place = f"task-outputs {execution.pk}"
+        found, cursor = part_of(rows, by="id", place=place, cursor=query.cursor, limit=query.limit)
+        outputs = [answers.task_output_answer(row, execution.flow_version) for row in found]
+        return Response({"task_outputs": outputs, "next_cursor": cursor})
+
+    @extend_schema(
+        operation_id="get_task_output",
+        summary="Get a task output",
+        responses=answers.TaskOutputAnswer,
+        tags=["task outputs"],
+    )
+    def retrieve(self, request: Request, task_output_id: str) -> Response:
+        """The state of one task."""
+        output = self.row_or_404("task_output_id")
+        execution = self.execution_or_404(output.flow_execution_id)
+        return Response(answers.task_output_answer(output, execution.flow_version))
