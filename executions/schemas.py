@@ -69,7 +69,7 @@ def _listed(value: object) -> object:
     return [part for text in values for part in str(text).split(",") if part]
 
 
-Statuses = Annotated[list[Literal[tuple(ExecutionStatus.values)]], BeforeValidator(_listed)]  # type: ignore[valid-type]
+Statuses = Annotated[list[ExecutionStatus], BeforeValidator(_listed)]
 
 
 class PageQuery(Query):
@@ -95,7 +95,7 @@ class FlowExecutionsQuery(PageQuery):
     include_run_number: bool = False
 
 
-def _not_deleted(status: str) -> str:
+def _not_deleted(status: ExecutionStatus) -> ExecutionStatus:
     if status == ExecutionStatus.DELETED:
         raise PydanticCustomError("not_a_status", "DELETE the execution to delete it")
     return status
@@ -104,7 +104,7 @@ def _not_deleted(status: str) -> str:
 class ExecutionStatusQuery(Query):
     """The status that a service gives to an execution."""
 
-    status: Annotated[Literal[tuple(ExecutionStatus.values)], AfterValidator(_not_deleted)]  # type: ignore[valid-type]
+    status: Annotated[ExecutionStatus, AfterValidator(_not_deleted)]
 
 
 class CursorQuery(Query):

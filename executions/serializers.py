@@ -1,16 +1,12 @@
 """Answers about flows, executions and tasks: the objects of the contract, made from the models."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from executions.models import EditedStatus, ExecutionStatus, FlowExecution, StaleStatus, TaskOutput, TaskStatus
-
-ExecutionStatusName = Literal[tuple(ExecutionStatus.values)]  # type: ignore[valid-type]
-EditedStatusName = Literal[tuple(EditedStatus.values)]  # type: ignore[valid-type]
-StaleStatusName = Literal[tuple(StaleStatus.values)]  # type: ignore[valid-type]
 
 
 class Answer(BaseModel):
@@ -44,7 +40,7 @@ class FlowExecutionAnswer(Answer):
     id: UUID
     flow_id: UUID
     flow_version: int
-    status: ExecutionStatusName
+    status: ExecutionStatus
     input: dict[str, Any]
     organization_id: UUID
     created_at: datetime
@@ -107,8 +103,8 @@ class TaskOutputAnswer(Answer):
     output: Any
     tags: list[dict[str, Any]]
     processing_status: str | None
-    edited_status: EditedStatusName
-    stale_status: StaleStatusName
+    edited_status: EditedStatus
+    stale_status: StaleStatus
     error: Any
     created_at: datetime
     updated_at: datetime

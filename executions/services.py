@@ -44,9 +44,7 @@ def replace_definition(*, actor: Actor, flow: Flow, definition: FlowDefinition) 
 
 def _add_version(flow: Flow, definition: FlowDefinition, actor: Actor) -> None:
     flow.definition = definition.model_dump(exclude_none=True)
-    FlowVersion.objects.create(
-        flow=flow, number=flow.version, definition=flow.definition, created_by=actor.name
-    )
+    FlowVersion.objects.create(flow=flow, number=flow.version, definition=flow.definition, created_by=actor.name)
 
 
 @retried_transaction
@@ -70,7 +68,7 @@ def queue_execution(*, actor: Actor, flow: Flow, input: dict[str, Any]) -> FlowE
 @retried_transaction
 def change_execution_status(*, actor: Actor, execution_id: UUID, status: str) -> FlowExecution:
     """Give an execution a status; the same one again changes nothing. Raise 404 if it was deleted meanwhile."""
-    execution = FlowExecution.objects.select_for_update(no_key=True).get(pk=execution_id)
+    execution: FlowExecution = FlowExecution.objects.select_for_update(no_key=True).get(pk=execution_id)
     if execution.status == ExecutionStatus.DELETED:
         raise NotFound
     if execution.status != status:

@@ -9,6 +9,7 @@ its own. So per task the newest position, the derived state and the last event a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -21,8 +22,8 @@ from executions.models import FlowExecution
 from executions.schemas import TaskStatusUpdate
 from executions.serializers import task_status_answer
 from flowplatform.accounts.actors import Actor
-from flowplatform.errors import BadRequest
 from flowplatform.encoding import encode
+from flowplatform.errors import BadRequest
 from flowplatform.transactions import retried_transaction
 from notifications import publish
 
@@ -83,7 +84,7 @@ def record_task_statuses(*, actor: Actor, execution_id: UUID, updates: Sequence[
 @retried_transaction
 def _write(actor: Actor, execution_id: UUID, facts: ExecutionFacts, updates: Sequence[TaskStatusUpdate]) -> bytes:
     uids = [uuid_utils.uuid7() for _ in updates]
-    parameters = {
+    parameters: dict[str, Any] = {
         "execution": execution_id,
         "actor": actor.name,
         "uids": uids,

@@ -13,7 +13,7 @@ from executions import schemas
 from executions import serializers as answers
 from executions.filters import filtered
 from executions.listing import page_of, part_of
-from executions.models import Flow, FlowExecution, TaskOutput, TaskStatus
+from executions.models import Flow, FlowExecution, FlowExecutionQuerySet, FlowQuerySet, TaskOutput, TaskStatus
 from executions.services import (
     change_execution_status,
     create_flow,
@@ -22,14 +22,14 @@ from executions.services import (
     replace_definition,
 )
 from executions.task_statuses import record_task_statuses
-from flowplatform.accounts.models import Scope
+from flowplatform.accounts.models import OrganizationQuerySet, Scope
 from flowplatform.accounts.views import OrganizationViewSet
 from flowplatform.openapi import list_of, query_parameters
 
 Row = TypeVar("Row", bound=models.Model)
 
 
-class FlowViewSet(OrganizationViewSet[Flow]):
+class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
     """Flows and their immutable versions."""
 
     model = Flow
@@ -90,7 +90,7 @@ class FlowViewSet(OrganizationViewSet[Flow]):
         return Response(answers.FlowAnswer.of(flow))
 
 
-class FlowExecutionViewSet(OrganizationViewSet[FlowExecution]):
+class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuerySet]):
     """Executions of flows."""
 
     model = FlowExecution
@@ -168,7 +168,7 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution]):
         return Response(answers.execution_answer(execution))
 
 
-class OfExecutionViewSet(OrganizationViewSet[Row]):
+class OfExecutionViewSet(OrganizationViewSet[Row, OrganizationQuerySet]):
     """A view set over rows that belong to an execution: when that is deleted, they are gone too."""
 
     def execution_or_404(self, execution_id: UUID) -> FlowExecution:
@@ -198,9 +198,7 @@ class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
         self.require_service(Scope.STATUS_WRITE)
         execution_id = self.path_id("flow_execution_id")
         batch = self.body(schemas.TaskStatusBatch)
-        return Response(
-            record_task_statuses(actor=self.actor, execution_id=execution_id, updates=batch.statuses)
-        )
+        return Response(record_task_statuses(actor=self.actor, execution_id=execution_id, updates=batch.statuses))
 
     @extend_schema(
         operation_id="list_task_statuses",

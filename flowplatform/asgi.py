@@ -1,7 +1,7 @@
 """The live role: the sockets, and the whole HTTP side too, so that one Daphne on one port is a complete server."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from flowplatform import role
 
@@ -18,14 +18,14 @@ from django.urls import re_path  # noqa: E402
 from notifications.consumers import FlowConsumer, UnknownConsumer  # noqa: E402
 
 _sockets: list[Any] = [
-    re_path(r"^ws/flows/(?P<flow_id>[^/]+)/?$", FlowConsumer.as_asgi()),  # type: ignore[arg-type]
-    re_path(r"", UnknownConsumer.as_asgi()),  # type: ignore[arg-type]
+    re_path(r"^ws/flows/(?P<flow_id>[^/]+)/?$", FlowConsumer.as_asgi()),
+    re_path(r"", UnknownConsumer.as_asgi()),
 ]
 
 application = ProtocolTypeRouter(
     {
         # Django's own ASGI handler has a tenth of the throughput and a connection for every request's thread.
-        "http": WSGIMiddleware(wsgi_application, workers=settings.HTTP_THREADS),
+        "http": WSGIMiddleware(cast(Any, wsgi_application), workers=settings.HTTP_THREADS),
         "websocket": URLRouter(_sockets),
     }
 )

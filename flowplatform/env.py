@@ -22,3 +22,4 @@ DEBUG = _env.bool("DEBUG", False)
 LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
 
 EMBEDDED = not DATABASE_URL
+STATIC_ROOT = _env.str("STATIC_ROOT", "")

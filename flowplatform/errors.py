@@ -25,7 +25,8 @@ class BadRequest(exceptions.APIException):
     default_code = "bad_request"
 
     def __init__(self, message: str, *, code: str = "bad_request", details: Details = None) -> None:
-        super().__init__(message, code)
+        super().__init__(message)
+        self.code = code
         self.details = details
 
 
@@ -51,7 +52,7 @@ class Unavailable(exceptions.APIException):
     default_detail = "The database is not available right now. Nothing was written; try again."
 
 
-class Unprocessable(Exception):
+class Unprocessable(Exception):  # noqa: N818  (named like its fellows)
     """422: a body, path or query that does not fit the schema. `problems` hold `loc`, `msg` and `type` each."""
 
     def __init__(self, problems: list[dict[str, Any]]) -> None:
@@ -98,7 +99,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
         return Response({"detail": exc.problems}, status=422)
     if not isinstance(exc, exceptions.APIException):
         return None
-    code = exc.detail.code if isinstance(exc, BadRequest) else _CODES.get(exc.status_code, "bad_request")  # type: ignore[union-attr]
+    code = exc.code if isinstance(exc, BadRequest) else _CODES.get(exc.status_code, "bad_request")
     body = envelope(request, message=_message(exc), code=code, details=getattr(exc, "details", None))
     return Response(body, status=exc.status_code, headers=_headers(exc))
 
@@ -134,6 +135,10 @@ def sqlstate_of(exc: BaseException) -> str:
     return getattr(exc.__cause__, "sqlstate", None) or ""
 
 
+# Shut down, starting up, locked, out of time, and conflicts that outlived every repetition.
+_AWAY = ("57P01", "57P02", "57P03", "57P05", "55P03", "57014", "40001", "40P01")
+
+
 def is_unavailable(exc: BaseException) -> bool:
     """Say whether the database is away, full or out of time: trying again later may help."""
     if isinstance(exc, InterfaceError):
@@ -141,7 +146,16 @@ def is_unavailable(exc: BaseException) -> bool:
     state = sqlstate_of(exc)
     if not state:  # no connection was made, or none was free in the pool
         return isinstance(exc, OperationalError)
-    return state[:2] in ("08", "53") or state in ("57P01", "57P02", "57P03", "57P05", "55P03", "57014", "40001", "40P01")
+    return state[:2] in ("08", "53") or state in (
+        "57P01",
+        "57P02",
+        "57P03",
+        "57P05",
+        "55P03",
+        "57014",
+        "40001",
+        "40P01",
+    )
 
 
 def _message(exc: exceptions.APIException) -> str:
@@ -159,8 +173,6 @@ def _headers(exc: exceptions.APIException) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if exc.status_code == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if isinstance(exc, exceptions.Throttled) and exc.wait is not None:
-        headers["Retry-After"] = str(int(exc.wait) + 1)
     return headers
 
 
@@ -172,7 +184,7 @@ def _answer(request: HttpRequest, code: int, message: str, headers: Mapping[str,
     if request.path.startswith("/api/"):
         body = orjson.dumps(envelope(request, message=message, code=_CODES[code]))
         return HttpResponse(body, status=code, content_type="application/json", headers=headers)
-    response = render(None, f"{code}.html", {"request_id": request_id_of(request)}, status=code)  # type: ignore[arg-type]
+    response = render(None, f"{code}.html", {"request_id": request_id_of(request)}, status=code)
     for name, value in (headers or {}).items():
         response[name] = value
     return response

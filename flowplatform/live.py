@@ -16,12 +16,13 @@ from typing import Any
 
 from daphne.cli import CommandLineInterface
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from twisted.internet import defer, reactor
+from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 RESTART = 1012
-CLOSE_SECONDS = 0.3  # for the close frames to leave
+CLOSE_SECONDS = 0.3  # at shutdown, for the close frames to leave
+SLOW_CLOSE_SECONDS = 10  # for a slow client to read up to its close frame, before the connection is cut
 DRAIN_SECONDS = 5.0  # for requests that are being answered
 
 
@@ -54,9 +55,19 @@ class FlowControlledProtocol(WebSocketProtocol):  # type: ignore[misc]
     def onOpen(self) -> None:  # noqa: N802
         """Take the place of the HTTP channel, which was the transport's producer until the upgrade."""
         super().onOpen()
+        self.closeHandshakeTimeout = SLOW_CLOSE_SECONDS
         self.flow_control = FlowControl()
         self.transport.unregisterProducer()
         self.transport.registerProducer(self.flow_control, True)
+
+    def serverSend(self, content: str, binary: bool = False) -> None:  # noqa: N802
+        """Send a text as one frame: autobahn's own method holds us to the small size that clients may send."""
+        if self.state == self.STATE_OPEN:
+            self.sendFrame(opcode=1, payload=content.encode())
+
+    def serverClose(self, code: int | None = None) -> None:  # noqa: N802
+        """Close with any code: autobahn's own method knows no 1012 (service restart, RFC 6455's registry)."""
+        self.sendCloseFrame(code=1000 if code is None else code)
 
 
 class LiveServer(Server):  # type: ignore[misc]
@@ -64,7 +75,6 @@ class LiveServer(Server):  # type: ignore[misc]
 
     def run(self) -> None:
         WebSocketFactory.protocol = FlowControlledProtocol
-        reactor.addSystemEventTrigger("before", "shutdown", self.say_goodbye)  # type: ignore[attr-defined]
         super().run()
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
@@ -74,11 +84,12 @@ class LiveServer(Server):  # type: ignore[misc]
             await flow_control.writable.wait()
         await super().handle_reply(protocol, message)
 
-    def say_goodbye(self) -> "defer.Deferred[None]":
-        """Close every socket with 1012 and let running requests end, before Daphne cancels what is left."""
+    def kill_all_applications(self) -> "defer.Deferred[None]":
+        """At shutdown: end in order, and cancel what does not end by itself."""
         return defer.Deferred.fromFuture(asyncio.ensure_future(self._leave()))
 
     async def _leave(self) -> None:
+        """Close every socket with 1012 and let running requests end."""
         for protocol in list(self.connections):
             if isinstance(protocol, FlowControlledProtocol):
                 protocol.serverClose(code=RESTART)
@@ -86,13 +97,19 @@ class LiveServer(Server):  # type: ignore[misc]
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
         while self._busy() and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)
+        for task in self._applications():
+            task.cancel()
+
+    def _applications(self) -> "list[asyncio.Future[None]]":
+        instances = (details.get("application_instance") for details in self.connections.values())
+        return [instance for instance in instances if instance is not None and not instance.done()]
 
     def _busy(self) -> bool:
         """Say whether an HTTP request is still being answered."""
         return any(
             "application_instance" in details and not details["application_instance"].done()
             for protocol, details in self.connections.items()
-            if protocol.application_type == "http" and not details.get("disconnected")
+            if not isinstance(protocol, FlowControlledProtocol) and not details.get("disconnected")
         )
 
 

@@ -31,10 +31,14 @@ def list_of(schema: type[BaseModel]) -> Any:
 def _plain(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """Return a parameter's schema without title, description and default; `X | None` becomes X."""
     options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
-    plain = dict(options[0])
-    if "$ref" in plain:
-        plain = dict(definitions[plain["$ref"].rpartition("/")[2]])
+    plain = _resolved(options[0], definitions)
+    if "items" in plain:
+        plain["items"] = _plain(plain["items"], definitions)
     return {key: value for key, value in plain.items() if key not in ("title", "description", "default")}
+
+
+def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    return dict(definitions[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema)
 
 
 _ERROR = {

@@ -122,7 +122,7 @@ def _redis_database(number: int) -> str:
 
 
 def _celery_url(url: str) -> str:
-    """kombu has a scheme of its own for Unix sockets."""
+    """Kombu has a scheme of its own for Unix sockets."""
     return url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
 
 
@@ -227,9 +227,10 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-# Without a collected folder the files are served from the apps themselves, so that a newcomer has no step to forget.
-WHITENOISE_USE_FINDERS = not STATIC_ROOT.exists()
+# Without a folder to collect them in (an image has one) the files are served from the apps themselves, so that a
+# newcomer has no step to forget.
+STATIC_ROOT = env.STATIC_ROOT or None
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 WHITENOISE_AUTOREFRESH = DEBUG
 
 LANGUAGE_CODE = "en"

@@ -30,7 +30,7 @@ RESTART = 1012
 REPLAY_EVENTS = 10_000  # a client further behind is better served by a refetch
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  (not an error: a way to say goodbye)
     """The socket is closed with `code`."""
 
     def __init__(self, code: int) -> None:
@@ -38,7 +38,7 @@ class Refused(Exception):
         self.code = code
 
 
-class PlainConsumer(AsyncConsumer):
+class PlainConsumer(AsyncConsumer):  # type: ignore[misc]
     """A consumer without a channel of its own, and without the hop through one shared thread for every message.
 
     Channels would join the layer for every socket, and look for old database connections in a thread (pitfall 9);
@@ -141,7 +141,10 @@ class FlowConsumer(PlainConsumer):
         return actor, flow_id
 
     def _count_in(self, actor: Actor) -> None:
-        if self._sockets[actor.name] >= settings.SOCKETS_PER_ACTOR or self._sockets.total() >= settings.SOCKETS_PER_PROCESS:
+        if (
+            self._sockets[actor.name] >= settings.SOCKETS_PER_ACTOR
+            or self._sockets.total() >= settings.SOCKETS_PER_PROCESS
+        ):
             raise Refused(TOO_MANY)
         self._sockets[actor.name] += 1
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-INBOX_FRAMES = 256  # a socket that lags by more is too slow
+INBOX_CHARACTERS = 4 * 1024 * 1024  # a socket that lags by more is too slow; the texts are shared by all sockets
 CATCH_UP_EVENTS = 500  # read at once
 POLL_SECONDS = 4.0
 HEARTBEAT_SECONDS = 10.0
@@ -39,24 +39,28 @@ class Subscription:
     """The bounded inbox of one socket."""
 
     def __init__(self, overflowed: Callable[[], None]) -> None:
-        self._inbox: asyncio.Queue[str] = asyncio.Queue(INBOX_FRAMES)
+        self._inbox: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting = 0
         self._overflowed = overflowed
 
     def put(self, text: str) -> None:
         """Add a frame; a full inbox is reported instead: the socket is too slow."""
-        try:
-            self._inbox.put_nowait(text)
-        except asyncio.QueueFull:
+        if self._waiting > INBOX_CHARACTERS:
             self._overflowed()
+            return
+        self._waiting += len(text)
+        self._inbox.put_nowait(text)
 
     async def get(self) -> str:
         """Return the next frame."""
-        return await self._inbox.get()
+        text = await self._inbox.get()
+        self._waiting -= len(text)
+        return text
 
     def clear(self) -> None:
         """Forget what came so far: the socket begins at the feed's offset of this moment."""
         while not self._inbox.empty():
-            self._inbox.get_nowait()
+            self._waiting -= len(self._inbox.get_nowait())
 
 
 class FlowFeed:
@@ -76,8 +80,10 @@ class FlowFeed:
     def open_at(self, position: Position) -> bool:
         """Begin at a position read after subscribing; say whether frames that came meanwhile fit on."""
         self.epoch, self.offset = position.epoch, position.offset
-        early, self._early = self._early, []
-        return all([self.apply(frame) for frame in early])
+        fits = True
+        while self._early:
+            fits = self.apply(self._early.pop(0)) and fits
+        return fits
 
     def apply(self, frame: Frame) -> bool:
         """Pass a frame on if it is the next one, drop it if it is old; `False` means that events are missing."""
@@ -137,7 +143,9 @@ class Hub:
         )
 
     @asynccontextmanager
-    async def watching(self, flow_id: UUID, overflowed: Callable[[], None]) -> AsyncIterator[tuple[FlowFeed, Subscription]]:
+    async def watching(
+        self, flow_id: UUID, overflowed: Callable[[], None]
+    ) -> AsyncIterator[tuple[FlowFeed, Subscription]]:
         """Join the feed of a flow, made if this is its first socket, and leave it again."""
         self._start()
         feed = self._feeds.setdefault(flow_id, FlowFeed(flow_id))

@@ -22,9 +22,7 @@ BATCH = 100  # flows in one Celery message
 class Breaker:
     """Stops the knocking at a broker that does not answer: opens after three failures, probes after a pause."""
 
-    def __init__(
-        self, *, failures: int = 3, pause: float = 3.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, failures: int = 3, pause: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit, self._pause, self._clock = failures, pause, clock
         self._failures = 0
         self._closed_from = 0.0

@@ -52,7 +52,8 @@ _READ = """
 """
 
 _WAITING = """
-    SELECT flow_id FROM notifications_event WHERE "offset" IS NULL AND created_at < clock_timestamp() - %s
+    SELECT flow_id FROM notifications_event
+    WHERE "offset" IS NULL AND created_at < clock_timestamp() - make_interval(secs => %s)
     GROUP BY flow_id ORDER BY min(id) LIMIT %s
 """
 
@@ -148,7 +149,7 @@ def _number_batch(flow_id: UUID) -> list[EventRow]:
 def flows_waiting(*, older_than: timedelta, limit: int = 1000) -> list[UUID]:
     """Return flows whose events have waited longer than that for a number: their hint was lost."""
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING, [older_than, limit])
+        cursor.execute(_WAITING, [older_than.total_seconds(), limit])
         return [row[0] for row in cursor.fetchall()]
 
 
@@ -156,7 +157,8 @@ def read_events(flow_id: UUID, *, since: int, limit: int) -> list[EventRow]:
     """Return at most `limit` numbered events after the offset `since`, in order."""
     with connection.cursor() as cursor:
         cursor.execute(_READ, [flow_id, since, limit])
-        return cursor.fetchall()
+        rows: list[EventRow] = cursor.fetchall()
+        return rows
 
 
 def prune(*, before: datetime, batch: int = 10_000) -> int:
@@ -165,7 +167,7 @@ def prune(*, before: datetime, batch: int = 10_000) -> int:
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(_PRUNE, {"before": before, "limit": batch})
-            (count,) = cursor.fetchone()
+            count: int = cursor.fetchone()[0]
         removed += count
         if count < batch:
             return removed

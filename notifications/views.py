@@ -5,9 +5,10 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from flowplatform.accounts.models import OrganizationQuerySet
 from flowplatform.accounts.views import OrganizationViewSet
-from flowplatform.openapi import query_parameters
 from flowplatform.encoding import encode
+from flowplatform.openapi import query_parameters
 from notifications.models import Stream
 from notifications.relay import event_json
 from notifications.replay import number_stuck, replay
@@ -15,7 +16,7 @@ from notifications.schemas import EventsQuery
 from notifications.serializers import EventsAnswer
 
 
-class EventViewSet(OrganizationViewSet[Stream]):
+class EventViewSet(OrganizationViewSet[Stream, OrganizationQuerySet]):
     """`GET /api/flows/{flow_id}/events`."""
 
     model = Stream

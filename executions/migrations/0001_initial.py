@@ -6,133 +6,276 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Flow',
+            name="Flow",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('display_name', models.CharField(max_length=255)),
-                ('description', models.CharField(blank=True, max_length=5000)),
-                ('version', models.PositiveIntegerField(default=1)),
-                ('runs', models.PositiveIntegerField(default=0, editable=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('modified_by', models.CharField(max_length=200)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='flows', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("display_name", models.CharField(max_length=255)),
+                ("description", models.CharField(blank=True, max_length=5000)),
+                ("version", models.PositiveIntegerField(default=1)),
+                ("runs", models.PositiveIntegerField(default=0, editable=False)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                ("modified_by", models.CharField(max_length=200)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="flows", to="accounts.organization"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='FlowExecution',
+            name="FlowExecution",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('flow_version', models.PositiveIntegerField()),
-                ('run_number', models.PositiveIntegerField()),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('completed', 'Completed'), ('failed', 'Failed'), ('deleted', 'Deleted'), ('stale', 'Stale'), ('edited', 'Edited'), ('awaiting_input', 'Awaiting Input'), ('cancel_requested', 'Cancel Requested'), ('cancelled', 'Cancelled')], default='queued', max_length=20)),
-                ('input', models.JSONField(default=dict)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('modified_by', models.CharField(max_length=200)),
-                ('flow', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='executions', to='executions.flow')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='flow_executions', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("flow_version", models.PositiveIntegerField()),
+                ("run_number", models.PositiveIntegerField()),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("deleted", "Deleted"),
+                            ("stale", "Stale"),
+                            ("edited", "Edited"),
+                            ("awaiting_input", "Awaiting Input"),
+                            ("cancel_requested", "Cancel Requested"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="queued",
+                        max_length=20,
+                    ),
+                ),
+                ("input", models.JSONField(default=dict)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                ("modified_by", models.CharField(max_length=200)),
+                (
+                    "flow",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="executions", to="executions.flow"
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="flow_executions",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='FlowVersion',
+            name="FlowVersion",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('number', models.PositiveIntegerField()),
-                ('definition', models.JSONField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('created_by', models.CharField(max_length=200)),
-                ('flow', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='executions.flow')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                ("definition", models.JSONField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("created_by", models.CharField(max_length=200)),
+                (
+                    "flow",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="versions", to="executions.flow"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='TaskOutput',
+            name="TaskOutput",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('task_name', models.CharField(max_length=255)),
-                ('summary', models.JSONField(blank=True, null=True)),
-                ('output', models.JSONField(blank=True, null=True)),
-                ('error', models.JSONField(blank=True, null=True)),
-                ('processing_status', models.CharField(blank=True, max_length=50, null=True)),
-                ('edited_status', models.CharField(choices=[('not_edited', 'Not Edited'), ('edited_not_reexecuted', 'Not Reexecuted'), ('edited_reexecuted', 'Reexecuted')], db_default='not_edited', default='not_edited', max_length=25)),
-                ('stale_status', models.CharField(choices=[('consistent', 'Consistent'), ('stale', 'Stale')], db_default='consistent', default='consistent', max_length=10)),
-                ('created_at', models.DateTimeField()),
-                ('updated_at', models.DateTimeField()),
-                ('modified_by', models.CharField(max_length=200)),
-                ('flow_execution', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='task_outputs', to='executions.flowexecution')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("task_name", models.CharField(max_length=255)),
+                ("summary", models.JSONField(blank=True, null=True)),
+                ("output", models.JSONField(blank=True, null=True)),
+                ("error", models.JSONField(blank=True, null=True)),
+                ("processing_status", models.CharField(blank=True, max_length=50, null=True)),
+                (
+                    "edited_status",
+                    models.CharField(
+                        choices=[
+                            ("not_edited", "Not Edited"),
+                            ("edited_not_reexecuted", "Not Reexecuted"),
+                            ("edited_reexecuted", "Reexecuted"),
+                        ],
+                        db_default="not_edited",
+                        default="not_edited",
+                        max_length=25,
+                    ),
+                ),
+                (
+                    "stale_status",
+                    models.CharField(
+                        choices=[("consistent", "Consistent"), ("stale", "Stale")],
+                        db_default="consistent",
+                        default="consistent",
+                        max_length=10,
+                    ),
+                ),
+                ("created_at", models.DateTimeField()),
+                ("updated_at", models.DateTimeField()),
+                ("modified_by", models.CharField(max_length=200)),
+                (
+                    "flow_execution",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="task_outputs",
+                        to="executions.flowexecution",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='TaskStatus',
+            name="TaskStatus",
             fields=[
-                ('position', models.BigAutoField(primary_key=True, serialize=False)),
-                ('uid', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False)),
-                ('organization_id', models.UUIDField()),
-                ('task_name', models.CharField(max_length=255)),
-                ('status', models.CharField(max_length=50)),
-                ('created_at', models.DateTimeField()),
-                ('flow_execution', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='task_statuses', to='executions.flowexecution')),
+                ("position", models.BigAutoField(primary_key=True, serialize=False)),
+                ("uid", models.UUIDField(default=uuid_utils.compat.uuid7, editable=False)),
+                ("organization_id", models.UUIDField()),
+                ("task_name", models.CharField(max_length=255)),
+                ("status", models.CharField(max_length=50)),
+                ("created_at", models.DateTimeField()),
+                (
+                    "flow_execution",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="task_statuses",
+                        to="executions.flowexecution",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'task statuses',
+                "verbose_name_plural": "task statuses",
             },
         ),
         migrations.AddIndex(
-            model_name='flow',
-            index=models.Index(models.F('organization'), models.OrderBy(models.F('created_at'), descending=True), models.OrderBy(models.F('id'), descending=True), name='flow_newest_first'),
+            model_name="flow",
+            index=models.Index(
+                models.F("organization"),
+                models.OrderBy(models.F("created_at"), descending=True),
+                models.OrderBy(models.F("id"), descending=True),
+                name="flow_newest_first",
+            ),
         ),
         migrations.AddIndex(
-            model_name='flowexecution',
-            index=models.Index(models.F('flow'), models.OrderBy(models.F('created_at'), descending=True), models.OrderBy(models.F('id'), descending=True), name='flow_execution_by_creation'),
+            model_name="flowexecution",
+            index=models.Index(
+                models.F("flow"),
+                models.OrderBy(models.F("created_at"), descending=True),
+                models.OrderBy(models.F("id"), descending=True),
+                name="flow_execution_by_creation",
+            ),
         ),
         migrations.AddIndex(
-            model_name='flowexecution',
-            index=models.Index(models.F('flow'), models.OrderBy(models.F('updated_at'), descending=True), models.OrderBy(models.F('id'), descending=True), name='flow_execution_by_update'),
+            model_name="flowexecution",
+            index=models.Index(
+                models.F("flow"),
+                models.OrderBy(models.F("updated_at"), descending=True),
+                models.OrderBy(models.F("id"), descending=True),
+                name="flow_execution_by_update",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='flowexecution',
-            constraint=models.UniqueConstraint(fields=('flow', 'run_number'), name='flow_execution_run_once'),
+            model_name="flowexecution",
+            constraint=models.UniqueConstraint(fields=("flow", "run_number"), name="flow_execution_run_once"),
         ),
         migrations.AddConstraint(
-            model_name='flowexecution',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'running', 'completed', 'failed', 'deleted', 'stale', 'edited', 'awaiting_input', 'cancel_requested', 'cancelled'])), name='flow_execution_status_known'),
+            model_name="flowexecution",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        [
+                            "queued",
+                            "running",
+                            "completed",
+                            "failed",
+                            "deleted",
+                            "stale",
+                            "edited",
+                            "awaiting_input",
+                            "cancel_requested",
+                            "cancelled",
+                        ],
+                    )
+                ),
+                name="flow_execution_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='flowversion',
-            constraint=models.UniqueConstraint(fields=('flow', 'number'), name='flow_version_once'),
+            model_name="flowversion",
+            constraint=models.UniqueConstraint(fields=("flow", "number"), name="flow_version_once"),
         ),
         migrations.AddIndex(
-            model_name='taskoutput',
-            index=models.Index(fields=['flow_execution', 'id'], name='task_output_of_execution'),
+            model_name="taskoutput",
+            index=models.Index(fields=["flow_execution", "id"], name="task_output_of_execution"),
         ),
         migrations.AddConstraint(
-            model_name='taskoutput',
-            constraint=models.UniqueConstraint(fields=('flow_execution', 'task_name'), name='task_output_once'),
+            model_name="taskoutput",
+            constraint=models.UniqueConstraint(fields=("flow_execution", "task_name"), name="task_output_once"),
         ),
         migrations.AddConstraint(
-            model_name='taskoutput',
-            constraint=models.CheckConstraint(condition=models.Q(('edited_status__in', ['not_edited', 'edited_not_reexecuted', 'edited_reexecuted'])), name='task_output_edited_known'),
+            model_name="taskoutput",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("edited_status__in", ["not_edited", "edited_not_reexecuted", "edited_reexecuted"])),
+                name="task_output_edited_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='taskoutput',
-            constraint=models.CheckConstraint(condition=models.Q(('stale_status__in', ['consistent', 'stale'])), name='task_output_stale_known'),
+            model_name="taskoutput",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("stale_status__in", ["consistent", "stale"])), name="task_output_stale_known"
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskstatus',
-            index=models.Index(fields=['flow_execution', 'position'], name='task_status_of_execution'),
+            model_name="taskstatus",
+            index=models.Index(fields=["flow_execution", "position"], name="task_status_of_execution"),
         ),
         migrations.AddIndex(
-            model_name='taskstatus',
-            index=models.Index(fields=['flow_execution', 'task_name', 'position'], name='task_status_of_task'),
+            model_name="taskstatus",
+            index=models.Index(fields=["flow_execution", "task_name", "position"], name="task_status_of_task"),
         ),
     ]

@@ -38,7 +38,7 @@ class ServiceTokenAuthentication(authentication.BaseAuthentication):
 class SessionAuthentication(authentication.SessionAuthentication):
     """The session cookie of a signed-in person, with CSRF protection for writes."""
 
-    def authenticate(self, request: Request) -> tuple[Actor, None] | None:  # type: ignore[override]
+    def authenticate(self, request: Request) -> tuple[Actor, None] | None:
         user = getattr(request._request, "user", None)
         if user is None or not user.is_active:
             return None

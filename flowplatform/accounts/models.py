@@ -134,7 +134,7 @@ class ServiceToken(AbstractAPIKey):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    objects: ClassVar[ServiceTokenManager] = ServiceTokenManager()
+    objects: ClassVar[ServiceTokenManager] = ServiceTokenManager()  # type: ignore[assignment]
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-created"]

@@ -1,7 +1,7 @@
 """The base of every API view: organization scoping applied once, and checks that read like the contract."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 from django.db import models
@@ -15,12 +15,13 @@ from flowplatform.errors import BadRequest
 from flowplatform.schemas import path_identifier, validate, validate_query
 
 Row = TypeVar("Row", bound=models.Model)
+Rows = TypeVar("Rows", bound=OrganizationQuerySet)
 Schema = TypeVar("Schema", bound=BaseModel)
 
 WRITERS = frozenset([Role.MEMBER.value, Role.ADMIN.value])
 
 
-class OrganizationViewSet(ViewSet, Generic[Row]):
+class OrganizationViewSet(ViewSet, Generic[Row, Rows]):
     """A view set over rows of organizations.
 
     `rows` is the only way to the model, and it is narrowed to what the actor may see: a view cannot forget it.
@@ -39,15 +40,16 @@ class OrganizationViewSet(ViewSet, Generic[Row]):
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method in ("GET", "HEAD"):
-            self.require(not self.actor.is_service or self.actor.has_scope(Scope.READ), "The token lacks the scope read.")
+            self.require(
+                not self.actor.is_service or self.actor.has_scope(Scope.READ), "The token lacks the scope read."
+            )
 
-    def rows(self) -> OrganizationQuerySet:
+    def rows(self) -> Rows:
         """Return the rows of the actor's organizations."""
-        queryset = self.model._default_manager.all()
-        assert isinstance(queryset, OrganizationQuerySet)
+        queryset = cast(Rows, self.model._default_manager.all())
         return queryset.visible_to(self.actor)
 
-    def row_or_404(self, name: str, narrow: Callable[[Any], Any] = lambda rows: rows) -> Row:
+    def row_or_404(self, name: str, narrow: Callable[[Rows], Rows] = lambda rows: rows) -> Row:
         """Return the row whose id is the path parameter `name`, from `narrow(rows)`; missing or foreign is 404."""
         row: Row | None = narrow(self.rows()).filter(pk=self.path_id(name)).first()
         if row is None:
@@ -60,6 +62,8 @@ class OrganizationViewSet(ViewSet, Generic[Row]):
 
     def body(self, schema: type[Schema]) -> Schema:
         """Return the request body as `schema`; 422 where it does not fit."""
+        if self.request.META.get("CONTENT_LENGTH") in (None, "", "0"):  # DRF would take no body for an empty object
+            raise BadRequest("The body is empty; JSON is expected.")
         return validate(schema, self.request.data, where="body")
 
     def query(self, schema: type[Schema]) -> Schema:

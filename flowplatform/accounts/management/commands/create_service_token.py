@@ -35,8 +35,11 @@ class Command(BaseCommand):
         parser.add_argument("--organization", type=_slug, metavar="SLUG", help="the organization the token acts in")
         parser.add_argument("--system", action="store_true", help="a token that acts in every organization")
         parser.add_argument(
-            "--scope", action="append", choices=SCOPES, metavar="SCOPE", help=f"one of {', '.join(SCOPES)}; repeat it"
-            " for several, leave it out for all",
+            "--scope",
+            action="append",
+            choices=SCOPES,
+            metavar="SCOPE",
+            help=f"one of {', '.join(SCOPES)}; repeat it for several, leave it out for all",
         )
         parser.add_argument("--expires", type=_days, metavar="DAYS", help="the token ends after so many days")
         parser.add_argument("--name", required=True, help="the service account, such as the worker's name")

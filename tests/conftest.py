@@ -1,0 +1,79 @@
+"""Fixtures: the database of this run, and the platform as real processes on it."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.core.management import call_command
+from pytest_django.plugin import DjangoDbBlocker
+
+from flowplatform.accounts.models import Organization
+from tests import builders
+from tests.servers import DATA_DIR
+from tests.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
+    """Use the run's own database as it is, so that the platform's processes and the tests see the same rows."""
+    with django_db_blocker.unblock():
+        call_command("migrate", verbosity=0)
+
+
+@pytest.fixture
+def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Let a test write for real, for other connections and processes to see. Its rows stay: its tenant is its own."""
+    with django_db_blocker.unblock():
+        yield
+
+
+class Platform(Stack):
+    """The running platform, with tokens for its tests."""
+
+    def make_token(self, scopes: list[str] | None = None, organization_slug: str = "tests") -> str:
+        arguments = [part for scope in scopes or [] for part in ("--scope", scope)]
+        return self.manage("create_service_token", "--organization", organization_slug, "--name", "tests", *arguments)
+
+
+_platform = Platform(DATA_DIR)
+
+
+@pytest.fixture(scope="session")
+def platform(django_db_setup: None) -> Iterator[Platform]:
+    """Daphne, a worker and beat on the database of this run."""
+    _platform.start()
+    yield _platform
+    _platform.stop()
+
+
+@pytest.fixture
+def without_platform() -> None:
+    """Have nobody else relay or sweep: what a fault test sees is the work of its own processes."""
+    _platform.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that need the platform gone after all others."""
+    items.sort(key=lambda item: "without_platform" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture
+def organization(db: None) -> Organization:
+    return builders.make_organization()
+
+
+@pytest.fixture
+def stranger(db: None) -> builders.Api:
+    """Somebody with every right, in another organization."""
+    return builders.Api(builders.make_token(builders.make_organization()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show what the platform's processes said beside a failure that involved them."""
+    report = yield
+    if report.failed and "platform" in getattr(item, "fixturenames", ()):
+        for name in ("live", "worker", "beat"):
+            log = DATA_DIR / f"test-{name}.log"
+            if log.exists():
+                report.sections.append((f"log of {name}", log.read_text()[-3000:]))
+    return report

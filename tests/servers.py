@@ -1,0 +1,32 @@
+"""The pytest plugin that gives every run a PostgreSQL and a Valkey of its own, in a data directory that goes with it.
+
+Loaded by `-p tests.servers` before Django reads its settings, which take the servers' addresses from the directory.
+"""
+
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from flowplatform import embedded, role
+
+for variable in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS", "FLOWPLATFORM_TOKEN"):
+    os.environ.pop(variable, None)
+DATA_DIR = Path(tempfile.mkdtemp(prefix="flowplatform-tests-"))
+os.environ["FLOWPLATFORM_DATA_DIR"] = str(DATA_DIR)
+role.claim("command")
+
+_running = ExitStack()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    _running.callback(shutil.rmtree, DATA_DIR, ignore_errors=True)
+    if not session.config.option.collectonly:
+        _running.enter_context(embedded.servers(DATA_DIR))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    _running.close()
