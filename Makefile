@@ -1,0 +1,65 @@
+# `make up` runs the platform, `make test` its tests. Both first bring the virtual environment up to date.
+#
+#   make up      PORT=8000 DATA_DIR=.data ARGS=--no-demo
+#   make test    ARGS="-k status"
+#   make replay  FILE=trace.json SPEED=60 ARGS="--executions 3"
+#   make lint    make lock    make clean
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install -qq --no-input --disable-pip-version-check --require-hashes
+
+# An environment whose interpreter is gone (half made, moved, or Python was upgraded) counts as not installed.
+ifneq ($(shell $(RUN) -c 'print(1)' 2>/dev/null),1)
+$(VENV)/.installed: remake
+endif
+
+.PHONY: help up test replay lint lock clean remake
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^An environment/,$$d'
+
+up: $(VENV)/.installed
+	@exec $(RUN) manage.py up $(if $(PORT),--port $(PORT)) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
+
+test: $(VENV)/.installed-dev
+	@exec $(RUN) -m pytest $(ARGS)
+
+replay: $(VENV)/.installed
+	@test -n "$(FILE)" || { echo "Say which trace to play: make replay FILE=trace.json" >&2; exit 1; }
+	@exec $(RUN) manage.py replay "$(FILE)" $(if $(SPEED),--speed $(SPEED)) \
+		$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+lock: $(VENV)/.installed
+	$(RUN) -m pip install -qq uv
+	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes requirements-dev.in -o requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "The data in .data is kept; delete that folder yourself to start with an empty platform."
+
+$(VENV)/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+		"Python 3.11 or newer is needed, and $(PYTHON) is not: name one, as in make up PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
+		"$(PYTHON) has no venv module: install it first (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@$(RUN) -m pip --version >/dev/null 2>&1 || { \
+		echo "Creating the virtual environment…"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@echo "Installing the pinned packages (about half a minute, once)…"
+	@$(INSTALL) -r requirements.txt || { \
+		echo "The packages could not be installed, for the reason above; the same command tries again." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	@echo "Installing what the tests and checks need (a quarter of a minute, once)…"
+	@$(INSTALL) -r requirements-dev.txt || { \
+		echo "The packages could not be installed, for the reason above; the same command tries again." >&2; exit 1; }
+	@touch $@
