@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from executions.models import EditedStatus, ExecutionStatus, FlowExecution, StaleStatus, TaskOutput, TaskStatus
 
@@ -34,6 +34,10 @@ class FlowAnswer(Answer):
     modified_by: str
 
 
+class FlowsAnswer(RootModel[list[FlowAnswer]]):
+    """A page of flows."""
+
+
 class FlowExecutionAnswer(Answer):
     """An execution."""
 
@@ -52,6 +56,10 @@ class ListedFlowExecutionAnswer(FlowExecutionAnswer):
     """An execution in a list."""
 
     run_number: int = Field(description="Counts the executions of the flow from 1; only with include_run_number.")
+
+
+class FlowExecutionsAnswer(RootModel[list[ListedFlowExecutionAnswer]]):
+    """A page of executions."""
 
 
 class TaskStatusAnswer(Answer):
@@ -77,6 +85,10 @@ def task_status_answer(
         "created_at": created_at,
         "organization_id": organization_id,
     }
+
+
+class RecordedStatusesAnswer(RootModel[list[TaskStatusAnswer]]):
+    """What a batch recorded, in request order."""
 
 
 def status_answer(row: TaskStatus) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from executions.services import (
 from executions.task_statuses import record_task_statuses
 from flowplatform.accounts.models import OrganizationQuerySet, Scope
 from flowplatform.accounts.views import OrganizationViewSet
-from flowplatform.openapi import list_of, query_parameters
+from flowplatform.openapi import query_parameters
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -38,7 +38,7 @@ class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
         operation_id="list_flows",
         summary="List flows",
         parameters=query_parameters(schemas.PageQuery),
-        responses=list_of(answers.FlowAnswer),
+        responses=answers.FlowsAnswer,
         tags=["flows"],
     )
     def list(self, request: Request) -> Response:
@@ -99,7 +99,7 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
         operation_id="list_flow_executions",
         summary="List the executions of a flow",
         parameters=query_parameters(schemas.FlowExecutionsQuery),
-        responses=list_of(answers.ListedFlowExecutionAnswer),
+        responses=answers.FlowExecutionsAnswer,
         tags=["flow executions"],
     )
     def list(self, request: Request) -> Response:
@@ -190,7 +190,7 @@ class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
         operation_id="report_task_statuses",
         summary="Report task statuses",
         request=schemas.TaskStatusBatch,
-        responses=list_of(answers.TaskStatusAnswer),
+        responses=answers.RecordedStatusesAnswer,
         tags=["task statuses"],
     )
     def create(self, request: Request, flow_execution_id: str) -> Response:

@@ -4,10 +4,11 @@ from django.apps import AppConfig
 
 
 class FlowPlatformConfig(AppConfig):
-    """Loads the Celery application with Django, so that tasks find it in every process."""
+    """Loads with Django what registers itself: the Celery application and the OpenAPI extensions."""
 
     name = "flowplatform"
     verbose_name = "Flow Platform"
 
     def ready(self) -> None:
-        from flowplatform import celery  # noqa: F401  (needs the settings, which are only complete now)
+        # Both need the settings, which are only complete now, and register themselves.
+        from flowplatform import celery, openapi  # noqa: F401

@@ -196,12 +196,14 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Flow Platform",
     "DESCRIPTION": "Workers report task statuses, people review and tag, browsers watch. See the README for a tour.",
     "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.1",  # pydantic's JSON schemas are of its dialect
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": [],
     "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/",
+    "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "POSTPROCESSING_HOOKS": ["flowplatform.openapi.add_errors"],
 }
 

@@ -2,31 +2,39 @@
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, register_converter
+from django.urls.converters import StringConverter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from executions.pages import FlowListPage, FlowPage
 from executions.views import FlowExecutionViewSet, FlowViewSet, TaskOutputViewSet, TaskStatusViewSet
 from notifications.views import EventViewSet
 
-# Path parameters are text here: one that is no UUID is 422, in the words of the contract, not a missing page.
+
+
+class IdConverter(StringConverter):
+    """A path parameter that should be a UUID: one that is none is 422, as the contract says, not a missing page."""
+
+
+register_converter(IdConverter, "id")
+
 api: list[URLPattern] = [
     path("api/flows", FlowViewSet.as_view({"get": "list", "post": "create"})),
-    path("api/flows/<flow_id>", FlowViewSet.as_view({"get": "retrieve"})),
-    path("api/flows/<flow_id>/definition", FlowViewSet.as_view({"put": "replace_definition"})),
-    path("api/flows/<flow_id>/events", EventViewSet.as_view({"get": "list"})),
+    path("api/flows/<id:flow_id>", FlowViewSet.as_view({"get": "retrieve"})),
+    path("api/flows/<id:flow_id>/definition", FlowViewSet.as_view({"put": "replace_definition"})),
+    path("api/flows/<id:flow_id>/events", EventViewSet.as_view({"get": "list"})),
     path("api/flow-executions", FlowExecutionViewSet.as_view({"get": "list", "post": "create"})),
     path(
-        "api/flow-executions/<flow_execution_id>",
+        "api/flow-executions/<id:flow_execution_id>",
         FlowExecutionViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
     ),
-    path("api/flow-executions/<flow_execution_id>/status", FlowExecutionViewSet.as_view({"patch": "set_status"})),
+    path("api/flow-executions/<id:flow_execution_id>/status", FlowExecutionViewSet.as_view({"patch": "set_status"})),
     path(
-        "api/flow-executions/<flow_execution_id>/task-status",
+        "api/flow-executions/<id:flow_execution_id>/task-status",
         TaskStatusViewSet.as_view({"get": "list", "post": "create"}),
     ),
     path("api/task-outputs", TaskOutputViewSet.as_view({"get": "list"})),
-    path("api/task-outputs/<task_output_id>", TaskOutputViewSet.as_view({"get": "retrieve"})),
+    path("api/task-outputs/<id:task_output_id>", TaskOutputViewSet.as_view({"get": "retrieve"})),
 ]
 
 documentation: list[URLPattern] = [
