@@ -11,9 +11,10 @@ from pathlib import Path
 from flowplatform import role
 from flowplatform.embedded import EmbeddedError, servers
 
-# What needs neither server, or (up) brings them up itself and shows how it goes.
+# What needs neither server, or (up, replay) brings them up itself, if and when it needs them.
 WITHOUT_SERVERS = {
     "", "check", "collectstatic", "compilemessages", "diffsettings", "findstatic", "help", "makemessages",
+    "replay",
     "spectacular", "startapp", "up", "version", "--version",
 }  # fmt: skip
 

@@ -101,7 +101,9 @@ def _database() -> dict[str, Any]:
             "max_idle": 300,
         }
         database["CONN_HEALTH_CHECKS"] = True
-    database["OPTIONS"] = {**database.get("OPTIONS", {}), **options}
+    options = {**database.get("OPTIONS", {}), **options}
+    database["HOST"] = options.pop("host", database["HOST"])  # of a socket's folder in the URL; `dbshell` looks here
+    database["OPTIONS"] = options
     return database
 
 
@@ -250,5 +252,6 @@ LOGGING = {
         "django.request": {"level": "ERROR"},  # every 404 is not worth a line
         "celery": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
     },
 }

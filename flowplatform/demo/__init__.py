@@ -1,0 +1,1 @@
+"""The demo worker: checks a folder of documents and reports every step through the public HTTP API only."""
