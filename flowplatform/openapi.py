@@ -9,11 +9,11 @@ from drf_spectacular.utils import OpenApiParameter
 from pydantic import BaseModel
 
 
-class ServiceTokenScheme(OpenApiAuthenticationExtension):
+class ServiceTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How a program says who it is."""
 
     target_class = "flowplatform.accounts.authentication.ServiceTokenAuthentication"
-    name = ["bearer", "apiKey"]  # noqa: RUF012
+    name = ["bearer", "apiKey"]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
         """Both headers carry the same service token."""
@@ -23,7 +23,7 @@ class ServiceTokenScheme(OpenApiAuthenticationExtension):
         ]
 
 
-class SessionScheme(OpenApiAuthenticationExtension):
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How a browser says who it is."""
 
     target_class = "flowplatform.accounts.authentication.SessionAuthentication"

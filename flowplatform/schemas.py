@@ -1,10 +1,10 @@
 """What request schemas are made of: the strict base model, text types, and validation that answers 422."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
+from django.http import QueryDict
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
@@ -50,9 +50,10 @@ def validate(schema: type[Schema], data: Any, *, where: str) -> Schema:
         raise Unprocessable(_problems(error, (where,))) from None
 
 
-def validate_query(schema: type[Schema], parameters: Mapping[str, str]) -> Schema:
-    """Return query parameters as `schema`. One that is given but empty counts as absent."""
-    return validate(schema, {name: value for name, value in parameters.items() if value != ""}, where="query")
+def validate_query(schema: type[Schema], parameters: QueryDict) -> Schema:
+    """Return query parameters as `schema`. One that is given but empty counts as absent, one given twice is a list."""
+    given = {name: [value for value in values if value != ""] for name, values in parameters.lists()}
+    return validate(schema, {name: v[0] if len(v) == 1 else v for name, v in given.items() if v}, where="query")
 
 
 def path_identifier(name: str, text: str) -> UUID:

@@ -11,7 +11,6 @@ from executions.views import FlowExecutionViewSet, FlowViewSet, TaskOutputViewSe
 from notifications.views import EventViewSet
 
 
-
 class IdConverter(StringConverter):
     """A path parameter that should be a UUID: one that is none is 422, as the contract says, not a missing page."""
 

@@ -68,7 +68,7 @@ class OrganizationViewSet(ViewSet, Generic[Row, Rows]):
 
     def query(self, schema: type[Schema]) -> Schema:
         """Return the query parameters as `schema`; 422 where they do not fit."""
-        return validate_query(schema, self.request.query_params.dict())
+        return validate_query(schema, self.request.query_params)
 
     def require(self, allowed: bool, reason: str) -> None:
         """Raise 403 with the reason unless allowed."""
