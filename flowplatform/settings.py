@@ -23,6 +23,7 @@ CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
 
 INSTALLED_APPS = [
     "daphne",
+    "rest_framework_api_key",  # before accounts, which takes its own table out of the admin
     "flowplatform",
     "flowplatform.accounts",
     "notifications",
@@ -36,7 +37,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "rest_framework",
-    "rest_framework_api_key",
     "drf_spectacular",
     "drf_spectacular_sidecar",
 ]

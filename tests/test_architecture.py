@@ -24,6 +24,7 @@ FOUNDATION = frozenset(
         "parsers",
         "processes",
         "progress",
+        "readonly_admin",
         "renderers",
         "role",
         "schemas",

@@ -1,0 +1,54 @@
+"""Staff's view of flows, executions and tasks."""
+
+from django.contrib import admin
+
+from executions.models import Flow, FlowExecution, FlowVersion, TaskOutput, TaskStatus
+from flowplatform.readonly_admin import ReadOnlyAdmin
+
+
+@admin.register(Flow)
+class FlowAdmin(ReadOnlyAdmin):
+    """Flows."""
+
+    list_display = ("display_name", "organization", "version", "runs", "created_at", "modified_by")
+    list_filter = ("organization",)
+    list_select_related = ("organization",)
+    search_fields = ("display_name", "id")
+
+
+@admin.register(FlowVersion)
+class FlowVersionAdmin(ReadOnlyAdmin):
+    """Definitions."""
+
+    list_display = ("flow", "number", "created_at", "created_by")
+    list_select_related = ("flow",)
+    search_fields = ("flow__display_name", "flow__id")
+
+
+@admin.register(FlowExecution)
+class FlowExecutionAdmin(ReadOnlyAdmin):
+    """Executions, deleted ones included."""
+
+    list_display = ("flow", "run_number", "status", "organization", "created_at", "updated_at", "modified_by")
+    list_filter = ("status", "organization")
+    list_select_related = ("flow", "organization")
+    search_fields = ("id", "flow__id", "flow__display_name")
+
+
+@admin.register(TaskStatus)
+class TaskStatusAdmin(ReadOnlyAdmin):
+    """The status history."""
+
+    list_display = ("task_name", "status", "flow_execution", "created_at")
+    list_select_related = ("flow_execution",)
+    search_fields = ("flow_execution__id",)
+
+
+@admin.register(TaskOutput)
+class TaskOutputAdmin(ReadOnlyAdmin):
+    """The derived state."""
+
+    list_display = ("task_name", "processing_status", "edited_status", "stale_status", "flow_execution", "updated_at")
+    list_filter = ("edited_status", "stale_status")
+    list_select_related = ("flow_execution",)
+    search_fields = ("flow_execution__id",)
