@@ -1,0 +1,56 @@
+/** The REST API as pages read it, with the session cookie. */
+
+import { backoff, sleep } from "./backoff.js";
+
+const PATIENCE = 20_000; // an answer that takes longer counts as none
+
+export class ApiError extends Error {
+  constructor(status, body) {
+    super(body?.error?.message ?? `The server answered ${status}.`);
+    this.status = status;
+    this.requestId = body?.request_id ?? null;
+  }
+
+  /** Whether the same request may succeed later. */
+  get isPassing() {
+    return this.status === 429 || this.status >= 500;
+  }
+}
+
+/** GET one JSON answer; raise ApiError for an error answer and TypeError where none arrives. */
+export async function get(path, query = {}) {
+  const address = new URL(path, location.origin);
+  for (const [name, value] of Object.entries(query)) if (value !== null) address.searchParams.set(name, value);
+  const response = await fetch(address, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE) });
+  const body = await response.json().catch(() => null);
+  if (!response.ok || body === null) throw new ApiError(response.ok ? 502 : response.status, body);
+  return body;
+}
+
+/** Yield the items of a list that is paged by cursor, one array per page. */
+export async function* pages(path, field, query = {}) {
+  let cursor = null;
+  do {
+    const page = await get(path, { ...query, cursor });
+    yield page[field];
+    cursor = page.next_cursor;
+  } while (cursor);
+}
+
+/**
+ * Try until it works: with growing pauses, as long as `wanted()` and only while waiting can help.
+ * @param {() => Promise<T>} attempt
+ * @param {() => boolean} wanted
+ * @returns {Promise<T>}
+ * @template T
+ */
+export async function persist(attempt, wanted = () => true) {
+  for (let count = 0; ; count += 1) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!wanted() || (error instanceof ApiError && !error.isPassing)) throw error;
+      await sleep(backoff(count));
+    }
+  }
+}
