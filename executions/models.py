@@ -47,10 +47,12 @@ def _one_of(field: str, choices: type[models.TextChoices], name: str) -> models.
 class FlowQuerySet(OrganizationQuerySet):
     """Questions about flows."""
 
-    def with_definition(self) -> Self:
-        """Add the definition of each flow's newest version."""
-        newest = FlowVersion.objects.filter(flow=OuterRef("pk"), number=OuterRef("version"))
-        return self.annotate(definition=Subquery(newest.values("definition")))
+    def with_definition(self, number: int | None = None) -> Self:
+        """Add the definition of each flow's newest version, or of version `number` to flows that have it."""
+        if number is None:
+            versions = FlowVersion.objects.filter(flow=OuterRef("pk"), number=OuterRef("version"))
+            return self.annotate(definition=Subquery(versions.values("definition")))
+        return self.filter(versions__number=number).annotate(definition=F("versions__definition"))
 
     def newest_first(self) -> Self:
         """Order by age; ids of version 7 settle a tie."""

@@ -37,6 +37,12 @@ class FlowBody(Body):
     definition: FlowDefinition
 
 
+class FlowQuery(Query):
+    """Which version of a flow."""
+
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="An older version; the newest without it.")
+
+
 class DefinitionBody(Body):
     """A new version of a flow."""
 

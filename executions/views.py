@@ -69,10 +69,19 @@ class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
         )
         return Response(answers.FlowAnswer.of(flow), status=201)
 
-    @extend_schema(operation_id="get_flow", summary="Get a flow", responses=answers.FlowAnswer, tags=["flows"])
+    @extend_schema(
+        operation_id="get_flow",
+        summary="Get a flow",
+        parameters=query_parameters(schemas.FlowQuery),
+        responses=answers.FlowAnswer,
+        tags=["flows"],
+    )
     def retrieve(self, request: Request, flow_id: str) -> Response:
-        """The flow with its newest definition."""
-        return Response(answers.FlowAnswer.of(self.row_or_404("flow_id", lambda rows: rows.with_definition())))
+        """The flow with its newest definition, or with that of the version asked for."""
+        number = self.query(schemas.FlowQuery).version
+        flow = self.row_or_404("flow_id", lambda rows: rows.with_definition(number))
+        flow.version = number or flow.version
+        return Response(answers.FlowAnswer.of(flow))
 
     @extend_schema(
         operation_id="replace_flow_definition",

@@ -122,6 +122,11 @@ def test_a_new_definition_is_a_new_version_and_executions_keep_theirs(service: A
     assert (old["flow_version"], new["flow_version"]) == (1, 2)
     assert service.get(f"/api/flow-executions/{old['id']}").json()["flow_version"] == 1
 
+    path = f"/api/flows/{flow['id']}"
+    assert service.get(f"{path}?version=1").json()["definition"] == body()["definition"]
+    assert service.get(f"{path}?version=2").json() == service.get(path).json()
+    assert [service.get(f"{path}?version={wrong}").status_code for wrong in (3, 0, "x")] == [404, 422, 422]
+
     def report(execution: dict[str, str], task: str) -> int:
         return service.post(f"/api/flow-executions/{execution['id']}/task-status", statuses((task, "x"))).status_code
 

@@ -142,7 +142,7 @@ def test_a_token_without_the_scope_cannot_report_statuses(execution: FlowExecuti
 
 def test_every_bad_credential_is_the_same_401(execution: FlowExecution, organization: Organization) -> None:
     revoked, expired = make_token(organization), make_token(organization, expires_in=timedelta(days=1))
-    ServiceToken.objects.get_from_key(revoked).revoke()
+    ServiceToken.objects.get(prefix=revoked[:8]).revoke()
     ServiceToken.objects.filter(prefix=expired[:8]).update(expiry_date=timezone.now() - timedelta(seconds=1))
     good = make_token(organization)
     headers = [

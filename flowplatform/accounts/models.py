@@ -1,9 +1,6 @@
 """Who acts: users, organizations, members, service accounts and service tokens."""
 
-import re
-from datetime import timedelta
 from typing import Any, ClassVar, Self
-from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
 from django.contrib.auth.models import AbstractUser
@@ -106,28 +103,13 @@ class ServiceAccount(models.Model):
 
 
 class ServiceTokenManager(BaseAPIKeyManager):
-    """Finds tokens by their prefix, together with the account they speak for."""
+    """Makes tokens: eight characters that find the row, a dot, and forty that only their hash is kept of."""
 
     key_generator = KeyGenerator(prefix_length=8, secret_key_length=40)
-    _form = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{40}")
-
-    def get_usable_keys(self) -> models.QuerySet["ServiceToken"]:
-        now = timezone.now()
-        usable = self.filter(Q(expiry_date=None) | Q(expiry_date__gt=now), revoked=False)
-        return usable.select_related("service_account")
-
-    def get_from_key(self, key: str) -> "ServiceToken":
-        """Return the token; raise `DoesNotExist` for an unknown, wrong, expired, revoked or malformed one."""
-        if not self._form.fullmatch(key):
-            raise ServiceToken.DoesNotExist
-        token: ServiceToken = super().get_from_key(key)  # type: ignore[assignment]
-        return token
 
 
 class ServiceToken(AbstractAPIKey):
     """A secret that lets a program act as its service account. Only a hash is stored; `prefix` finds the row."""
-
-    LAST_USED_PRECISION = timedelta(minutes=1)
 
     service_account = models.ForeignKey(ServiceAccount, on_delete=models.CASCADE, related_name="tokens")
     scopes = ArrayField(models.CharField(max_length=30, choices=Scope))
@@ -147,15 +129,3 @@ class ServiceToken(AbstractAPIKey):
         """End the token for good."""
         self.revoked, self.revoked_at = True, timezone.now()
         self.save(update_fields=["revoked", "revoked_at"])
-
-    def note_use(self) -> None:
-        """Remember that the token was used, at most once a minute: a hot path must not write at every request."""
-        now = timezone.now()
-        if self.last_used_at and now - self.last_used_at < self.LAST_USED_PRECISION:
-            return
-        ServiceToken.objects.filter(pk=self.pk).update(last_used_at=now)
-
-    def organization_ids(self) -> frozenset[UUID] | None:
-        """Return the organizations the token acts in; `None` stands for all."""
-        organization_id = self.service_account.organization_id
-        return None if organization_id is None else frozenset([organization_id])

@@ -1,28 +1,52 @@
 """Writes to accounts, and the step from a credential to an actor."""
 
+import re
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Membership, Organization, ServiceAccount, ServiceToken, User
 
+LAST_USED_PRECISION = timedelta(minutes=1)  # a hot path must not write at every request
+
+_TOKEN_FORM = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{40}")
+
+# Written out because it is a part of every request: through the ORM it was a third of a status batch's time.
+_FIND = """
+    SELECT token.id, token.hashed_key, token.scopes, token.last_used_at, account.name, account.organization_id
+    FROM accounts_servicetoken AS token JOIN accounts_serviceaccount AS account ON account.id = token.service_account_id
+    WHERE token.prefix = %s AND NOT token.revoked
+      AND (token.expiry_date IS NULL OR token.expiry_date > statement_timestamp())
+"""
+
 
 def authenticate_token(raw: str) -> Actor | None:
     """Return the actor that a service token speaks for; `None` if it is malformed, unknown, expired or revoked."""
-    try:
-        token = ServiceToken.objects.get_from_key(raw)
-    except ServiceToken.DoesNotExist:
+    if not _TOKEN_FORM.fullmatch(raw):
         return None
-    token.note_use()
+    with connection.cursor() as cursor:
+        cursor.execute(_FIND, [raw.partition(".")[0]])
+        found = cursor.fetchone()
+    if found is None or not ServiceToken.objects.key_generator.verify(raw, found[1]):
+        return None
+    token_id, _, scopes, last_used_at, name, organization_id = found
+    _note_use(token_id, last_used_at)
     return Actor(
-        name=f"service:{token.service_account.name}",
-        organization_ids=token.organization_ids(),
+        name=f"service:{name}",
+        organization_ids=None if organization_id is None else frozenset([organization_id]),
         is_service=True,
-        scopes=frozenset(token.scopes),
+        scopes=frozenset(scopes),
     )
+
+
+def _note_use(token_id: str, last_used_at: datetime | None) -> None:
+    """Remember that the token was used, at most once a minute."""
+    now = timezone.now()
+    if last_used_at is None or now - last_used_at >= LAST_USED_PRECISION:
+        ServiceToken.objects.filter(pk=token_id).update(last_used_at=now)
 
 
 def actor_of_user(user: User) -> Actor:

@@ -98,7 +98,7 @@ export class Loader {
     if (!run.isLoaded) this.#loadTasks([run]);
     if (this.#opened.has(run)) return;
     this.#opened.add(run);
-    await this.#loadHistory(run);
+    await Promise.all([this.#loadPlan(run), this.#loadHistory(run)]);
   }
 
   // --- Tasks and their history ---
@@ -119,6 +119,15 @@ export class Loader {
     this.#working -= 1;
   }
 
+  /** A run that is pinned to an older version has other tasks than the flow has now. */
+  async #loadPlan(run) {
+    if (run.plan) return;
+    const flow = await this.#persist(() => this.#flow({ version: run.version }));
+    if (!flow) return;
+    this.#model.takeFlow(flow);
+    this.#loaded();
+  }
+
   /** What is known of the history stands until the new one is complete; events go into both. */
   async #loadHistory(run) {
     const history = (run.nextHistory = new History());
@@ -137,8 +146,8 @@ export class Loader {
     this.#reached = executions.at(-1)?.created_at ?? this.#reached;
   }
 
-  #flow() {
-    return get(`/api/flows/${this.#flowId}`);
+  #flow(query = {}) {
+    return get(`/api/flows/${this.#flowId}`, query);
   }
 
   #executions(query = {}) {

@@ -47,9 +47,9 @@ export class FlowModel {
 
   // --- REST ---
 
-  /** Take the flow: its newest version and that version's tasks. */
+  /** Take the flow with one of its versions and that version's tasks; the newest comes first. */
   takeFlow({ version, definition }) {
-    this.version = version;
+    this.version = Math.max(this.version ?? 0, version);
     this.#plans.set(version, new Plan(definition.tasks));
     for (const run of this.#runs.values()) this.#plan(run);
     this.#changes.list = true;
