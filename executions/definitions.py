@@ -1,10 +1,13 @@
 """What a flow definition must fulfil beyond its schema: unique names, known dependencies, no cycle."""
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Collection, Iterator
+from functools import reduce
 from graphlib import CycleError, TopologicalSorter
+from operator import or_
 from typing import Any
 from uuid import UUID
+
+from django.db.models import Q
 
 from executions.models import FlowVersion
 from executions.schemas import FlowDefinition
@@ -46,8 +49,29 @@ def _problem(index: int, *path: str | int, message: str) -> dict[str, Any]:
     return {"loc": ["definition", "tasks", index, *path], "msg": message}
 
 
-@lru_cache(maxsize=128)
-def task_names(flow_id: UUID, number: int) -> frozenset[str]:
-    """Return the task names of a flow version. Versions never change, so they are remembered."""
-    definition = FlowVersion.objects.values_list("definition", flat=True).get(flow_id=flow_id, number=number)
-    return frozenset(task["name"] for task in definition["tasks"])
+Version = tuple[UUID, int]  # of which flow, and its number
+
+_names: dict[Version, frozenset[str]] = {}  # versions never change, so what was read stays true
+_REMEMBERED = 128  # versions; a large one takes a megabyte
+
+
+def task_names(versions: Collection[Version]) -> dict[Version, frozenset[str]]:
+    """Return the task names that flow versions define; one query for those that are not remembered."""
+    known = {version: _names[version] for version in versions if version in _names}
+    unknown = [version for version in set(versions) if version not in known]
+    if unknown:
+        found = _read_task_names(unknown)
+        if len(_names) + len(found) > _REMEMBERED:
+            _names.clear()
+        _names.update(found)
+        known |= found
+    return known
+
+
+def _read_task_names(versions: Collection[Version]) -> dict[Version, frozenset[str]]:
+    wanted = reduce(or_, (Q(flow_id=flow_id, number=number) for flow_id, number in versions))
+    rows = FlowVersion.objects.filter(wanted).values_list("flow_id", "number", "definition")
+    return {
+        (flow_id, number): frozenset(task["name"] for task in definition["tasks"])
+        for flow_id, number, definition in rows
+    }

@@ -138,7 +138,7 @@ def execution_answer(execution: FlowExecution, *, run_number: bool = False) -> d
     return {**answer, "run_number": execution.run_number} if run_number else answer
 
 
-def task_output_answer(output: TaskOutput, flow_version: int) -> dict[str, Any]:
+def task_output_answer(output: TaskOutput, flow_version: int, tags: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a task output as the contract shows it."""
     return {
         "id": output.id,
@@ -146,7 +146,7 @@ def task_output_answer(output: TaskOutput, flow_version: int) -> dict[str, Any]:
         "task_name": output.task_name,
         "summary": output.summary,
         "output": output.output,
-        "tags": [],
+        "tags": tags,
         "processing_status": output.processing_status,
         "edited_status": output.edited_status,
         "stale_status": output.stale_status,

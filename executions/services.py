@@ -26,7 +26,7 @@ def create_flow(
         organization_id=organization_id, display_name=display_name, description=description, modified_by=actor.name
     )
     _add_version(flow, definition, actor)
-    publish(organization_id=organization_id, flow_id=flow.pk)
+    publish(opening=(organization_id, flow.pk))
     return flow
 
 
@@ -92,8 +92,4 @@ def _set_status(execution: FlowExecution, status: str, actor: Actor) -> None:
 
 
 def _publish_change(event: str, execution: FlowExecution) -> None:
-    publish(
-        organization_id=execution.organization_id,
-        flow_id=execution.flow_id,
-        events=[(event, execution.pk, execution_answer(execution))],
-    )
+    publish((execution.organization_id, execution.flow_id, event, execution.pk, execution_answer(execution)))

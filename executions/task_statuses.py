@@ -77,7 +77,8 @@ def record_task_statuses(*, actor: Actor, execution_id: UUID, updates: Sequence[
     facts = _facts(execution_id)
     if facts is None or not actor.acts_in(facts.organization_id):
         raise NotFound
-    _refuse_unknown(updates, task_names(facts.flow_id, facts.flow_version))
+    version = (facts.flow_id, facts.flow_version)
+    _refuse_unknown(updates, task_names([version])[version])
     return _write(actor, execution_id, facts, updates)
 
 
@@ -104,11 +105,8 @@ def _write(actor: Actor, execution_id: UUID, facts: ExecutionFacts, updates: Seq
             for uid, update in zip(uids, updates, strict=True)
         ]
     )
-    publish(
-        organization_id=facts.organization_id,
-        flow_id=facts.flow_id,
-        events=[("task_status.added", execution_id, {"statuses": orjson.Fragment(answer)})],
-    )
+    data = {"statuses": orjson.Fragment(answer)}
+    publish((facts.organization_id, facts.flow_id, "task_status.added", execution_id, data))
     return answer
 
 

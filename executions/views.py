@@ -21,6 +21,7 @@ from executions.services import (
     queue_execution,
     replace_definition,
 )
+from executions.tagging import tags_of
 from executions.task_statuses import record_task_statuses
 from flowplatform.accounts.models import OrganizationQuerySet, Scope
 from flowplatform.accounts.views import OrganizationViewSet
@@ -250,7 +251,10 @@ class TaskOutputViewSet(OfExecutionViewSet[TaskOutput]):
             rows = rows.filter(task_name=query.task_name)
         place = f"task-outputs {execution.pk}"
         found, cursor = part_of(rows, by="id", place=place, cursor=query.cursor, limit=query.limit)
-        outputs = [answers.task_output_answer(row, execution.flow_version) for row in found]
+        tags = tags_of(execution.pk, [row.task_name for row in found])
+        outputs = [
+            answers.task_output_answer(row, execution.flow_version, tags.get(row.task_name, [])) for row in found
+        ]
         return Response({"task_outputs": outputs, "next_cursor": cursor})
 
     @extend_schema(
@@ -263,4 +267,5 @@ class TaskOutputViewSet(OfExecutionViewSet[TaskOutput]):
         """The state of one task."""
         output = self.row_or_404("task_output_id")
         execution = self.execution_or_404(output.flow_execution_id)
-        return Response(answers.task_output_answer(output, execution.flow_version))
+        tags = tags_of(execution.pk, [output.task_name]).get(output.task_name, [])
+        return Response(answers.task_output_answer(output, execution.flow_version, tags))

@@ -28,6 +28,7 @@ INSTALLED_APPS = [
     "flowplatform.accounts",
     "notifications",
     "executions",
+    "tags",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from executions.pages import FlowListPage, FlowPage
 from executions.views import FlowExecutionViewSet, FlowViewSet, TaskOutputViewSet, TaskStatusViewSet
 from notifications.views import EventViewSet
+from tags.views import TaskTagViewSet
 
 
 class IdConverter(StringConverter):
@@ -32,6 +33,7 @@ api: list[URLPattern] = [
         "api/flow-executions/<id:flow_execution_id>/task-status",
         TaskStatusViewSet.as_view({"get": "list", "post": "create"}),
     ),
+    path("api/task-tags", TaskTagViewSet.as_view({"get": "list", "patch": "change"})),
     path("api/task-outputs", TaskOutputViewSet.as_view({"get": "list"})),
     path("api/task-outputs/<id:task_output_id>", TaskOutputViewSet.as_view({"get": "retrieve"})),
 ]

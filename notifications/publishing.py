@@ -1,6 +1,5 @@
 """`publish`: the one door into the event log, inside the transaction of the change that it tells of."""
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -8,6 +7,9 @@ from django.db.transaction import TransactionManagementError
 
 from flowplatform.encoding import encode
 from notifications.notifier import notifier
+
+# Organization, flow, type, flow execution, and the data of the event.
+NewEvent = tuple[UUID, UUID, str, UUID | None, object]
 
 _OPEN_STREAM = """
     INSERT INTO notifications_stream (flow_id, organization_id, epoch)
@@ -17,27 +19,27 @@ _OPEN_STREAM = """
 
 # One text for all events: psycopg escapes an array of JSON texts character by character.
 _INSERT = """
-    INSERT INTO notifications_event (organization_id, flow_id, flow_execution_id, type, data, created_at)
-    SELECT %(organization)s::uuid, %(flow)s::uuid, (event->>1)::uuid, event->>0, event->2, clock_timestamp()
+    INSERT INTO notifications_event (organization_id, flow_id, type, flow_execution_id, data, created_at)
+    SELECT (event->>0)::uuid, (event->>1)::uuid, event->>2, (event->>3)::uuid, event->4, clock_timestamp()
     FROM jsonb_array_elements(%(events)s::jsonb) WITH ORDINALITY AS item (event, place)
     ORDER BY place
 """
 
 
-def publish(*, organization_id: UUID, flow_id: UUID, events: Sequence[tuple[str, UUID | None, object]] = ()) -> None:
-    """Write events `(type, flow execution id, data)` of a flow in the caller's transaction; deliver them after commit.
+def publish(*events: NewEvent, opening: tuple[UUID, UUID] | None = None) -> None:
+    """Write events in the caller's transaction, one statement for all; deliver them after commit.
 
     Call it after the row locks of the change are held: the ids then follow the order of the changes (pitfall 26).
-    Without events it opens the stream of a new flow, so that a socket can wait for the first one.
+    `opening` (organization, flow) opens the stream of a new flow, so that a socket can wait for the first event.
     Raises `TransactionManagementError` outside a transaction: an event of a change that is undone must not exist.
     """
     if not connection.in_atomic_block:
         raise TransactionManagementError("publish() belongs into the transaction of the change it tells of.")
     with connection.cursor() as cursor:
-        if not events:
-            cursor.execute(_OPEN_STREAM, {"flow": flow_id, "organization": organization_id})
-            return
-        events_json = encode(events).decode()
-        cursor.execute(_INSERT, {"organization": organization_id, "flow": flow_id, "events": events_json})
-    # A plain nested function: `robust=True` fails on partials, and an exception here would turn a commit into a 500.
-    transaction.on_commit(lambda: notifier.hint(flow_id))
+        if opening:
+            cursor.execute(_OPEN_STREAM, {"organization": opening[0], "flow": opening[1]})
+        if events:
+            cursor.execute(_INSERT, {"events": encode(events).decode()})
+    for flow_id in {event[1] for event in events}:
+        # A plain lambda: `robust=True` fails on partials, and an exception here would turn a commit into a 500.
+        transaction.on_commit(lambda flow_id=flow_id: notifier.hint(flow_id))  # type: ignore[misc]

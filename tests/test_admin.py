@@ -6,9 +6,15 @@ from django.test import Client
 
 from executions.models import TaskStatus
 from flowplatform.accounts.models import Organization, ServiceToken, User
+from tags.models import TaskTag
 from tests.builders import Api, make_execution, make_flow, make_member, make_token, statuses
 
-OURS = ("accounts", "executions", "notifications")
+OURS = ("accounts", "executions", "notifications", "tags")
+
+
+def add_tag(api: Api, execution_id: str, operation: str = "add") -> None:
+    tag = {"flow_execution_id": execution_id, "task_name": "extract", "tag": "approved", "tag_type": "review"}
+    assert api("PATCH", "/api/task-tags", {"tags": [{"operation": operation, **tag}]}).status_code == 200
 
 
 @pytest.fixture
@@ -23,8 +29,9 @@ def test_every_model_has_a_list_a_search_and_a_page(staff: Client, organization:
     token = make_token(organization)
     execution = make_execution(make_flow(organization))
     Api(token).post(f"/api/flow-executions/{execution.pk}/task-status", statuses(("extract", "running")))
+    add_tag(Api(token), str(execution.pk))
     registered = [model for model in admin.site._registry if model._meta.app_label in OURS]
-    assert len(registered) == 12
+    assert len(registered) == 13
     for model in registered:
         base = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
         assert staff.get(base).status_code == 200, base
@@ -50,6 +57,20 @@ def test_a_token_is_revoked_by_an_action(staff: Client, organization: Organizati
     token = ServiceToken.objects.get(prefix=raw[:8])
     staff.post("/admin/accounts/servicetoken/", {"action": "revoke", "_selected_action": [token.pk]})
     assert Api(raw).get("/api/flows").status_code == 401
+
+
+def test_a_removed_tag_is_restored_as_a_new_row(staff: Client, organization: Organization) -> None:
+    api = Api(make_token(organization))
+    execution = make_execution(make_flow(organization))
+    for operation in ("add", "remove"):
+        add_tag(api, str(execution.pk), operation)
+    removed = TaskTag.objects.get()
+    for _ in range(2):  # the second time it stands already
+        staff.post("/admin/tags/tasktag/", {"action": "restore", "_selected_action": [removed.pk]})
+    assert [(tag.status, tag.modified_by) for tag in TaskTag.objects.of_execution(execution.pk)] == [
+        ("deleted", removed.modified_by),
+        ("active", "user:staff"),
+    ]
 
 
 def test_people_without_the_staff_flag_are_sent_to_sign_in(organization: Organization) -> None:

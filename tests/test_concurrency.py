@@ -8,6 +8,7 @@ import pytest
 from executions.models import TaskOutput, TaskStatus
 from notifications.models import Event
 from notifications.relay import number_pending, read_events
+from tags.models import TaskTag
 from tests import crowd
 from tests.builders import make_execution, make_flow, make_organization
 
@@ -47,3 +48,15 @@ def test_several_relays_of_one_flow_number_every_event_once_without_gaps() -> No
     offsets = [row[0] for row in read_events(execution.flow_id, since=0, limit=10_000)]
     assert offsets == list(range(1, 2 * crowd.BATCHES + 2))
     assert numbered == len(offsets)
+
+
+@pytest.mark.usefixtures("committed")
+def test_the_same_tag_batches_at_once_leave_one_live_row_each_and_never_a_deadlock() -> None:
+    flow = make_flow(make_organization(f"taggers-{uuid4().hex}"), *crowd.TASKS)
+    executions = [make_execution(flow).pk for _ in range(5)]
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        outcomes = pool.starmap(crowd.tag, [(seed, executions) for seed in range(4)], chunksize=1)
+    tags = TaskTag.objects.filter(flow_execution__in=executions)
+    assert tags.count() == tags.live().count() == 15 * 5 * 4
+    flat = [outcome for process in outcomes for outcome in process]
+    assert (flat.count("added"), flat.count("already_exists")) == (15 * 20, 3 * 15 * 20)

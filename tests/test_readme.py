@@ -45,6 +45,8 @@ def test_the_first_requests_work_when_pasted(platform: Platform) -> None:
         '"task_outputs":[',
         '"statuses":[',
         '"run_number":1',
+        '{"tags":[{"status":"added"}]}',
+        '"tag_metadata":{"note":"clean scan"}',
         '"type":"task_status.added"',
         '"status":"completed"',
         '"version":2',

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
 
 from flowplatform.accounts.actors import Actor
-from flowplatform.accounts.models import Membership, Organization, ServiceAccount, ServiceToken, User
+from flowplatform.accounts.models import Membership, Organization, Role, ServiceAccount, ServiceToken, User
+
+WRITERS = frozenset([Role.MEMBER.value, Role.ADMIN.value])
 
 LAST_USED_PRECISION = timedelta(minutes=1)  # a hot path must not write at every request
 
@@ -53,6 +56,16 @@ def actor_of_user(user: User) -> Actor:
     """Return the actor of a signed-in person: one query for the roles."""
     roles = dict(user.memberships.values_list("organization_id", "role"))
     return Actor(name=f"user:{user.username}", organization_ids=frozenset(roles), is_service=False, roles=roles)
+
+
+def actor_of_staff(user: User) -> Actor:
+    """Return the actor of a staff member in the admin, who acts in every organization as the permissions there allow."""
+    return Actor(name=f"user:{user.username}", organization_ids=None, is_service=True, scopes=frozenset(SCOPES))
+
+
+def may_write(actor: Actor, organization_id: UUID, scope: str) -> bool:
+    """Say whether the actor is a member or admin of the organization, or a token with the scope."""
+    return actor.has_scope(scope) or actor.has_role(organization_id, WRITERS)
 
 
 def ensure_organization(*, slug: str, name: str = "") -> Organization:

@@ -10,15 +10,14 @@ from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.viewsets import ViewSet
 
 from flowplatform.accounts.actors import Actor
-from flowplatform.accounts.models import Organization, OrganizationQuerySet, Role, Scope
+from flowplatform.accounts.models import Organization, OrganizationQuerySet, Scope
+from flowplatform.accounts.services import may_write
 from flowplatform.errors import BadRequest
 from flowplatform.schemas import path_identifier, validate, validate_query
 
 Row = TypeVar("Row", bound=models.Model)
 Rows = TypeVar("Rows", bound=OrganizationQuerySet)
 Schema = TypeVar("Schema", bound=BaseModel)
-
-WRITERS = frozenset([Role.MEMBER.value, Role.ADMIN.value])
 
 
 class OrganizationViewSet(ViewSet, Generic[Row, Rows]):
@@ -81,7 +80,15 @@ class OrganizationViewSet(ViewSet, Generic[Row, Rows]):
 
     def require_writer(self, organization_id: UUID, scope: Scope) -> None:
         """A member or admin of the organization, or a token with the scope, may go on."""
-        allowed = self.actor.has_scope(scope) or self.actor.has_role(organization_id, WRITERS)
+        self.require(
+            may_write(self.actor, organization_id, scope),
+            f"The role member or admin, or a token with the scope {scope.value}, is required.",
+        )
+
+    def require_writer_somewhere(self, scope: Scope) -> None:
+        """Who may write in no organization at all may not go on; which one it is shows later."""
+        organization_ids = self.actor.organization_ids
+        allowed = organization_ids is None or any(may_write(self.actor, pk, scope) for pk in organization_ids)
         self.require(allowed, f"The role member or admin, or a token with the scope {scope.value}, is required.")
 
     def organization_for_new(self) -> UUID:

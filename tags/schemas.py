@@ -1,0 +1,45 @@
+"""Request schemas of task tags."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from flowplatform.schemas import Body, Identifier, Query, QueryText
+
+MAX_METADATA_BYTES = 4096
+MAX_OPERATIONS = 100
+
+
+def _small(metadata: Any) -> Any:
+    if len(orjson.dumps(metadata)) > MAX_METADATA_BYTES:
+        raise PydanticCustomError("too_long", "tag_metadata may have at most 4 KiB as JSON")
+    return metadata
+
+
+class TagOperation(Body):
+    """Add or remove one tag of a task."""
+
+    # Any text here: another operation is 400 for the whole batch, with the indexes, as the contract says.
+    operation: str = Field(max_length=20, json_schema_extra={"enum": ["add", "remove"]})
+    flow_execution_id: Identifier
+    task_name: str = Field(min_length=1, max_length=200)
+    tag: str = Field(min_length=1, max_length=200)
+    tag_type: str = Field(min_length=1, max_length=100)
+    tag_metadata: Annotated[Any, AfterValidator(_small)] = None
+
+
+class TagBatch(Body):
+    """1 to 100 operations, applied in order, all or none."""
+
+    tags: list[TagOperation] = Field(min_length=1, max_length=MAX_OPERATIONS)
+
+
+class TaskTagsQuery(Query):
+    """The tags of an execution, or of one of its tasks."""
+
+    flow_execution_id: UUID
+    task_name: QueryText | None = None
+    include_deleted: bool = Field(False, description="Also the removed ones: the trail.")

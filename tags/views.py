@@ -1,0 +1,54 @@
+"""`/api/task-tags`: the batch and the trail."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from executions.models import FlowExecution
+from flowplatform.accounts.models import Scope
+from flowplatform.accounts.views import OrganizationViewSet
+from flowplatform.openapi import query_parameters
+from tags.models import TaskTag, TaskTagQuerySet
+from tags.schemas import TagBatch, TaskTagsQuery
+from tags.serializers import TagBatchAnswer, TaskTagsAnswer, tag_answer
+from tags.services import change_task_tags
+
+
+class TaskTagViewSet(OrganizationViewSet[TaskTag, TaskTagQuerySet]):
+    """Tags of tasks."""
+
+    model = TaskTag
+
+    @extend_schema(
+        operation_id="change_task_tags",
+        summary="Add and remove tags",
+        request=TagBatch,
+        responses=TagBatchAnswer,
+        tags=["task tags"],
+    )
+    def change(self, request: Request) -> Response:
+        """1 to 100 operations, applied in order, all or none. Removal keeps the row: the trail of who and when."""
+        self.require_writer_somewhere(Scope.TAGS_WRITE)
+        outcomes = change_task_tags(actor=self.actor, operations=self.body(TagBatch).tags)
+        return Response({"tags": [{"status": outcome} for outcome in outcomes]})
+
+    @extend_schema(
+        operation_id="list_task_tags",
+        summary="List tags",
+        parameters=query_parameters(TaskTagsQuery),
+        responses=TaskTagsAnswer,
+        tags=["task tags"],
+    )
+    def list(self, request: Request) -> Response:
+        """The tags of an execution, or of one of its tasks, oldest first; with `include_deleted` the whole trail."""
+        query = self.query(TaskTagsQuery)
+        executions = FlowExecution.objects.visible_to(self.actor).alive()
+        if not executions.filter(pk=query.flow_execution_id).exists():
+            raise NotFound
+        tags = self.rows().of_execution(query.flow_execution_id)
+        if not query.include_deleted:
+            tags = tags.live()
+        if query.task_name is not None:
+            tags = tags.filter(task_name=query.task_name)
+        return Response([tag_answer(tag) for tag in tags])
