@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from flowplatform.accounts.actors import Actor
-from flowplatform.accounts.models import Membership, Organization, Role, ServiceAccount, ServiceToken, User
+from flowplatform.accounts.models import SCOPES, Membership, Organization, Role, ServiceAccount, ServiceToken, User
 
 WRITERS = frozenset([Role.MEMBER.value, Role.ADMIN.value])
 
@@ -59,7 +59,7 @@ def actor_of_user(user: User) -> Actor:
 
 
 def actor_of_staff(user: User) -> Actor:
-    """Return the actor of a staff member in the admin, who acts in every organization as the permissions there allow."""
+    """Return the actor of a staff member in the admin: in every organization, as the admin's permissions allow."""
     return Actor(name=f"user:{user.username}", organization_ids=None, is_service=True, scopes=frozenset(SCOPES))
 
 
