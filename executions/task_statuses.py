@@ -24,6 +24,7 @@ from executions.serializers import task_status_answer
 from flowplatform.accounts.actors import Actor
 from flowplatform.encoding import encode
 from flowplatform.errors import BadRequest
+from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
 from notifications import publish
 
@@ -68,10 +69,13 @@ class ExecutionFacts:
     flow_version: int
 
 
-def record_task_statuses(*, actor: Actor, execution_id: UUID, updates: Sequence[TaskStatusUpdate]) -> bytes:
+def record_task_statuses(
+    *, actor: Actor, execution_id: UUID, updates: Sequence[TaskStatusUpdate], key: RequestKey | None = None
+) -> bytes:
     """Append 1 to 100 updates to the history, recalculate the state of their tasks and publish one event.
 
-    Returns the answer of the contract, an array in request order, already encoded: it is the event's data too.
+    Returns the answer of the contract, an array in request order, already encoded: it is the event's data too. With a
+    `key` that was answered before it is that answer, and nothing is written.
     Raises 404 for an execution that is missing, deleted or foreign, 400 for a task name its version does not define.
     """
     facts = _facts(execution_id)
@@ -79,10 +83,20 @@ def record_task_statuses(*, actor: Actor, execution_id: UUID, updates: Sequence[
         raise NotFound
     version = (facts.flow_id, facts.flow_version)
     _refuse_unknown(updates, task_names([version])[version])
-    return _write(actor, execution_id, facts, updates)
+    return _write_once(key, actor, execution_id, facts, updates)
 
 
 @retried_transaction
+def _write_once(
+    key: RequestKey | None,
+    actor: Actor,
+    execution_id: UUID,
+    facts: ExecutionFacts,
+    updates: Sequence[TaskStatusUpdate],
+) -> bytes:
+    return once(key, lambda: _write(actor, execution_id, facts, updates))
+
+
 def _write(actor: Actor, execution_id: UUID, facts: ExecutionFacts, updates: Sequence[TaskStatusUpdate]) -> bytes:
     uids = [uuid_utils.uuid7() for _ in updates]
     parameters: dict[str, Any] = {

@@ -25,7 +25,8 @@ from executions.tagging import tags_of
 from executions.task_statuses import record_task_statuses
 from flowplatform.accounts.models import OrganizationQuerySet, Scope
 from flowplatform.accounts.views import OrganizationViewSet
-from flowplatform.openapi import query_parameters
+from flowplatform.idempotency.views import request_key
+from flowplatform.openapi import IDEMPOTENCY_KEY, query_parameters
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -199,6 +200,7 @@ class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
     @extend_schema(
         operation_id="report_task_statuses",
         summary="Report task statuses",
+        parameters=[IDEMPOTENCY_KEY],
         request=schemas.TaskStatusBatch,
         responses=answers.RecordedStatusesAnswer,
         tags=["task statuses"],
@@ -208,7 +210,13 @@ class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
         self.require_service(Scope.STATUS_WRITE)
         execution_id = self.path_id("flow_execution_id")
         batch = self.body(schemas.TaskStatusBatch)
-        return Response(record_task_statuses(actor=self.actor, execution_id=execution_id, updates=batch.statuses))
+        answer = record_task_statuses(
+            actor=self.actor,
+            execution_id=execution_id,
+            updates=batch.statuses,
+            key=request_key(request, self.actor),
+        )
+        return Response(answer)
 
     @extend_schema(
         operation_id="list_task_statuses",

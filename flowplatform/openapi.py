@@ -34,6 +34,14 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}
 
 
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+    OpenApiParameter.HEADER,
+    description="The same key with the same body replays the first answer and writes nothing; kept 24 hours.",
+)
+
+
 def query_parameters(schema: type[BaseModel]) -> list[OpenApiParameter]:
     """Return the fields of a query schema as documented parameters."""
     properties = schema.model_json_schema()

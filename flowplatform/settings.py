@@ -26,6 +26,7 @@ INSTALLED_APPS = [
     "rest_framework_api_key",  # before accounts, which takes its own table out of the admin
     "flowplatform",
     "flowplatform.accounts",
+    "flowplatform.idempotency",
     "notifications",
     "executions",
     "tags",
@@ -167,6 +168,7 @@ else:
 CELERY_BEAT_SCHEDULE = {
     # `expires`: what a stopped worker did not take is not worth doing twice (seconds).
     "sweep": {"task": "notifications.sweep", "schedule": 1.0, "options": {"expires": 5}},
+    "prune-keys": {"task": "idempotency.prune", "schedule": 600.0, "options": {"expires": 600}},
     "prune": {"task": "notifications.prune", "schedule": 300.0, "options": {"expires": 300}},
 }
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 import rfc8785
 import uuid_utils.compat as uuid_utils
 from django.db import connection
@@ -26,6 +27,7 @@ from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.services import may_write
 from flowplatform.errors import BadRequest, Unprocessable
+from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
 from notifications import publish
 from tags.models import TagStatus, TaskTag
@@ -43,18 +45,30 @@ _LIVE = """
 """
 
 
-def change_task_tags(*, actor: Actor, operations: Sequence[TagOperation]) -> list[Outcome]:
+def change_task_tags(
+    *, actor: Actor, operations: Sequence[TagOperation], key: RequestKey | None = None
+) -> list[Outcome]:
     """Apply 1 to 100 operations in order, all or none; return what each one did.
+
+    With a `key` that was answered before it returns what they did then, and nothing is written.
 
     Raises 400 for another operation than add and remove, and for a task name that the execution's version does not
     define (details name the indexes); 403 where the actor may not tag in an organization; 404 for an execution that is
     missing, deleted or foreign; 422 for metadata that has no canonical form.
     """
     _refuse_unknown_operations(operations)
-    return _change(actor, operations, [_identity(index, operation) for index, operation in enumerate(operations)])
+    identities = [_identity(index, operation) for index, operation in enumerate(operations)]
+    outcomes: list[Outcome] = orjson.loads(_change_once(key, actor, operations, identities))
+    return outcomes
 
 
 @retried_transaction
+def _change_once(
+    key: RequestKey | None, actor: Actor, operations: Sequence[TagOperation], identities: Sequence[Identity]
+) -> bytes:
+    return once(key, lambda: orjson.dumps(_change(actor, operations, identities)))
+
+
 def _change(actor: Actor, operations: Sequence[TagOperation], identities: Sequence[Identity]) -> list[Outcome]:
     executions = _lock_executions(actor, {operation.flow_execution_id for operation in operations})
     _refuse_unknown_tasks(operations, executions)

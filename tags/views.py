@@ -8,7 +8,8 @@ from rest_framework.response import Response
 from executions.models import FlowExecution
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.views import OrganizationViewSet
-from flowplatform.openapi import query_parameters
+from flowplatform.idempotency.views import request_key
+from flowplatform.openapi import IDEMPOTENCY_KEY, query_parameters
 from tags.models import TaskTag, TaskTagQuerySet
 from tags.schemas import TagBatch, TaskTagsQuery
 from tags.serializers import TagBatchAnswer, TaskTagsAnswer, tag_answer
@@ -23,6 +24,7 @@ class TaskTagViewSet(OrganizationViewSet[TaskTag, TaskTagQuerySet]):
     @extend_schema(
         operation_id="change_task_tags",
         summary="Add and remove tags",
+        parameters=[IDEMPOTENCY_KEY],
         request=TagBatch,
         responses=TagBatchAnswer,
         tags=["task tags"],
@@ -30,7 +32,8 @@ class TaskTagViewSet(OrganizationViewSet[TaskTag, TaskTagQuerySet]):
     def change(self, request: Request) -> Response:
         """1 to 100 operations, applied in order, all or none. Removal keeps the row: the trail of who and when."""
         self.require_writer_somewhere(Scope.TAGS_WRITE)
-        outcomes = change_task_tags(actor=self.actor, operations=self.body(TagBatch).tags)
+        operations = self.body(TagBatch).tags
+        outcomes = change_task_tags(actor=self.actor, operations=operations, key=request_key(request, self.actor))
         return Response({"tags": [{"status": outcome} for outcome in outcomes]})
 
     @extend_schema(

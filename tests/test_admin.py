@@ -9,7 +9,7 @@ from flowplatform.accounts.models import Organization, ServiceToken, User
 from tags.models import TaskTag
 from tests.builders import Api, make_execution, make_flow, make_member, make_token, statuses
 
-OURS = ("accounts", "executions", "notifications", "tags")
+OURS = ("accounts", "executions", "idempotency", "notifications", "tags")
 
 
 def add_tag(api: Api, execution_id: str, operation: str = "add") -> None:
@@ -28,10 +28,11 @@ def test_every_model_has_a_list_a_search_and_a_page(staff: Client, organization:
     make_member(organization)
     token = make_token(organization)
     execution = make_execution(make_flow(organization))
-    Api(token).post(f"/api/flow-executions/{execution.pk}/task-status", statuses(("extract", "running")))
+    path = f"/api/flow-executions/{execution.pk}/task-status"
+    Api(token).post(path, statuses(("extract", "running")), **{"Idempotency-Key": "once"})
     add_tag(Api(token), str(execution.pk))
     registered = [model for model in admin.site._registry if model._meta.app_label in OURS]
-    assert len(registered) == 13
+    assert len(registered) == 14
     for model in registered:
         base = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
         assert staff.get(base).status_code == 200, base

@@ -9,7 +9,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # From the top down; a part may import from those below it, never from those above.
-LAYERS = ("flowplatform", "tags", "executions", "notifications", "flowplatform.accounts", "foundation")
+LAYERS = (
+    "flowplatform",
+    "tags",
+    "executions",
+    "notifications",
+    "flowplatform.idempotency",
+    "flowplatform.accounts",
+    "foundation",
+)
 # Modules of flowplatform that everybody may use: they know no models and import nothing from apps.
 FOUNDATION = frozenset(
     f"flowplatform.{name}"

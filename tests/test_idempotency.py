@@ -1,0 +1,132 @@
+"""A client that did not hear an answer asks again with its key, and nothing is written twice."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from executions.models import FlowExecution, TaskStatus
+from flowplatform.accounts.models import Organization
+from flowplatform.idempotency.models import IdempotencyKey
+from flowplatform.idempotency.services import RequestKey, once, prune_keys
+from notifications.models import Event
+from tags.models import TaskTag
+from tests.builders import Api, error_of, make_execution, make_flow, make_organization, make_token, statuses
+from tests.conftest import Platform
+
+
+@pytest.fixture
+def execution(organization: Organization) -> FlowExecution:
+    return make_execution(make_flow(organization))
+
+
+@pytest.fixture
+def worker(organization: Organization) -> Api:
+    return Api(make_token(organization))
+
+
+def report(api: Api, execution: FlowExecution, key: str, status: str = "running") -> httpx.Response:
+    path = f"/api/flow-executions/{execution.pk}/task-status"
+    return api.post(path, statuses(("extract", status)), **{"Idempotency-Key": key})  # type: ignore[return-value]
+
+
+def test_the_same_key_and_body_replay_the_first_answer(worker: Api, execution: FlowExecution) -> None:
+    first, second = report(worker, execution, "a"), report(worker, execution, "a")
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.content == second.content
+    assert TaskStatus.objects.count() == 1
+    assert Event.objects.filter(type="task_status.added").count() == 1
+    assert report(worker, execution, "b").content != first.content
+    assert TaskStatus.objects.count() == 2
+
+
+def test_the_same_key_with_another_body_or_path_is_422(worker: Api, execution: FlowExecution) -> None:
+    report(worker, execution, "a")
+    other = report(worker, execution, "a", status="completed")
+    assert other.status_code == 422
+    assert other.json()["detail"][0]["loc"] == ["header", "Idempotency-Key"]
+    elsewhere = make_execution(execution.flow)
+    assert report(worker, elsewhere, "a").status_code == 422
+    assert TaskStatus.objects.count() == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_a_key_has_1_to_255_characters(worker: Api, execution: FlowExecution, key: str) -> None:
+    assert report(worker, execution, key).status_code == 422
+    assert report(worker, execution, "x" * 255).status_code == 200
+
+
+def test_a_refused_batch_uses_no_key_up(worker: Api, execution: FlowExecution) -> None:
+    path = f"/api/flow-executions/{execution.pk}/task-status"
+    wrong = worker.post(path, statuses(("nope", "running")), **{"Idempotency-Key": "a"})
+    assert wrong.status_code == 400
+    assert report(worker, execution, "a").status_code == 200
+
+
+def test_a_tag_batch_replays_its_outcomes(worker: Api, execution: FlowExecution) -> None:
+    tag = {"flow_execution_id": str(execution.pk), "task_name": "extract", "tag": "approved", "tag_type": "review"}
+    body = {"tags": [{"operation": "add", **tag}]}
+    answers = [worker("PATCH", "/api/task-tags", body, **{"Idempotency-Key": "t"}).content for _ in range(2)]
+    assert answers[0] == answers[1] == b'{"tags":[{"status":"added"}]}'
+    assert TaskTag.objects.count() == 1
+
+
+def test_organizations_do_not_share_keys(worker: Api, execution: FlowExecution) -> None:
+    other = make_organization()
+    foreign = make_execution(make_flow(other))
+    assert report(worker, execution, "same").status_code == 200
+    assert report(Api(make_token(other)), foreign, "same").status_code == 200
+
+
+def test_after_24_hours_a_key_is_new_and_beat_removes_it(worker: Api, execution: FlowExecution) -> None:
+    report(worker, execution, "a")
+    (key,) = IdempotencyKey.objects.all()
+    assert timedelta(hours=23) < key.expires_at - timezone.now() <= timedelta(hours=24)
+    IdempotencyKey.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert report(worker, execution, "a", status="completed").status_code == 200
+    assert prune_keys() == 0
+    IdempotencyKey.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert prune_keys() == 1
+
+
+@pytest.mark.usefixtures("committed")
+def test_while_the_first_is_running_the_second_is_409_and_then_it_replays(platform: Platform) -> None:
+    organization = make_organization(f"twice-{uuid4().hex}")
+    execution = make_execution(make_flow(organization))
+    client = httpx.Client(
+        base_url=platform.url,
+        headers={"Authorization": f"Bearer {make_token(organization)}", "Idempotency-Key": "k"},
+    )
+    path, body = f"/api/flow-executions/{execution.pk}/task-status", statuses(("extract", "running"))
+    running, finish = threading.Event(), threading.Event()
+
+    def hold(write: Callable[[], bytes]) -> None:
+        with transaction.atomic():
+            key = RequestKey.of(owner=str(organization.pk), key="k", method="POST", path=path, body=body)
+            once(key, write)
+        connection.close()
+
+    def slow() -> bytes:
+        running.set()
+        assert finish.wait(10)
+        return b"[]"
+
+    first = threading.Thread(target=hold, args=(slow,))
+    first.start()
+    assert running.wait(10)
+    busy = client.post(path, json=body)
+    assert (busy.status_code, busy.json()["error"]["code"]) == (409, "conflict")
+    finish.set()
+    first.join()
+    assert client.post(path, json=body).json() == []
+    assert not TaskStatus.objects.filter(flow_execution=execution).exists()
+
+
+def test_errors_keep_their_shape(worker: Api, execution: FlowExecution) -> None:
+    response = Api().post(f"/api/flow-executions/{execution.pk}/task-status", {}, **{"Idempotency-Key": "a"})
+    assert (response.status_code, error_of(response)["code"]) == (401, "unauthenticated")
