@@ -1,6 +1,11 @@
 """The filters of the execution list."""
 
-from executions.models import FlowExecutionQuerySet
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+
+from executions.models import FlowExecution, FlowExecutionQuerySet
 from executions.schemas import FlowExecutionsQuery
 
 
@@ -11,6 +16,8 @@ def filtered(executions: FlowExecutionQuerySet, query: FlowExecutionsQuery) -> F
         executions = executions.filter(status__in=query.status)
     if query.status_exclude:
         executions = executions.exclude(status__in=query.status_exclude)
+    for text in query.tags:
+        executions = executions.filter(pk__in=_tagged(query.flow_id, text))
     moments = {
         "created_at__gt": query.created_after,
         "created_at__lt": query.created_before,
@@ -20,3 +27,10 @@ def filtered(executions: FlowExecutionQuerySet, query: FlowExecutionsQuery) -> F
     executions = executions.filter(**{lookup: moment for lookup, moment in moments.items() if moment is not None})
     sign = "-" if query.sort_direction == "desc" else ""
     return executions.order_by(f"{sign}{query.sort_field}", f"{sign}id")
+
+
+def _tagged(flow_id: UUID, text: str) -> QuerySet[Any, Any]:
+    """Return the executions that have the live tag `text` on a task; "a:b" is the tag b of type a, or the tag "a:b"."""
+    tag_type, _, tag = text.partition(":")
+    wanted = Q(task_tags__tag=text) | Q(task_tags__tag_type=tag_type, task_tags__tag=tag)
+    return FlowExecution.objects.of_flow(flow_id).filter(wanted, task_tags__status="active").values("pk")

@@ -78,6 +78,14 @@ def _listed(value: object) -> object:
 Statuses = Annotated[list[ExecutionStatus], BeforeValidator(_listed)]
 
 
+def _repeated(value: object) -> object:
+    """Accept one value and several."""
+    return value if isinstance(value, list) else [value]
+
+
+Texts = Annotated[list[QueryText], BeforeValidator(_repeated), Field(max_length=10)]
+
+
 class PageQuery(Query):
     """A page of a list, by number."""
 
@@ -91,6 +99,7 @@ class FlowExecutionsQuery(PageQuery):
     flow_id: UUID
     status: Statuses = []
     status_exclude: Statuses = []
+    tags: Texts = Field([], description="`type:tag` or `tag`; of several each one has to be there, on any task.")
     created_after: Moment | None = None
     created_before: Moment | None = None
     updated_after: Moment | None = None

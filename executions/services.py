@@ -77,6 +77,23 @@ def change_execution_status(*, actor: Actor, execution_id: UUID, status: str) ->
     return execution
 
 
+_FINISHED = (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
+
+
+@retried_transaction
+def request_cancel(*, actor: Actor, execution_id: UUID) -> None:
+    """Ask the workers of an execution to stop; what is finished stays as it is. Raise 404 if it was deleted meanwhile.
+
+    Workers confirm with the status `cancelled`: the platform does not run the tasks and cannot stop them itself.
+    """
+    execution: FlowExecution = FlowExecution.objects.select_for_update(no_key=True).get(pk=execution_id)
+    if execution.status == ExecutionStatus.DELETED:
+        raise NotFound
+    if execution.status not in (*_FINISHED, ExecutionStatus.CANCEL_REQUESTED):
+        _set_status(execution, ExecutionStatus.CANCEL_REQUESTED, actor)
+        _publish_change("flow_execution.updated", execution)
+
+
 @retried_transaction
 def delete_execution(*, actor: Actor, execution_id: UUID) -> None:
     """Delete an execution softly; deleting it again changes nothing."""

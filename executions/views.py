@@ -20,6 +20,7 @@ from executions.services import (
     delete_execution,
     queue_execution,
     replace_definition,
+    request_cancel,
 )
 from executions.tagging import tags_of
 from executions.task_statuses import record_task_statuses
@@ -160,6 +161,20 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
         execution = self.row_or_404("flow_execution_id")
         self.require_writer(execution.organization_id, Scope.EXECUTIONS_WRITE)
         delete_execution(actor=self.actor, execution_id=execution.pk)
+        return Response(status=204)
+
+    @extend_schema(
+        operation_id="cancel_flow_execution",
+        summary="Cancel an execution",
+        request=None,
+        responses={204: None},
+        tags=["flow executions"],
+    )
+    def cancel(self, request: Request, flow_execution_id: str) -> Response:
+        """Ask the workers to stop: `cancel_requested` until they confirm. A finished execution stays as it is."""
+        execution = self.row_or_404("flow_execution_id", lambda rows: rows.alive())
+        self.require_writer(execution.organization_id, Scope.EXECUTIONS_WRITE)
+        request_cancel(actor=self.actor, execution_id=execution.pk)
         return Response(status=204)
 
     @extend_schema(

@@ -28,6 +28,7 @@ api: list[URLPattern] = [
         "api/flow-executions/<id:flow_execution_id>",
         FlowExecutionViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
     ),
+    path("api/flow-executions/<id:flow_execution_id>/cancel", FlowExecutionViewSet.as_view({"post": "cancel"})),
     path("api/flow-executions/<id:flow_execution_id>/status", FlowExecutionViewSet.as_view({"patch": "set_status"})),
     path(
         "api/flow-executions/<id:flow_execution_id>/task-status",

@@ -103,6 +103,25 @@ def test_a_service_gives_the_execution_its_status(service: Api, organization: Or
     assert service("PATCH", f"{path}?status=failed").status_code == 404
 
 
+def test_cancelling_asks_the_workers_once_and_leaves_the_finished_alone(service: Api, flow: Flow) -> None:
+    execution, finished = make_execution(flow), make_execution(flow)
+    service("PATCH", f"/api/flow-executions/{finished.pk}/status?status=completed")
+    Event.objects.all().delete()
+    for one in (execution, execution, finished):
+        assert service("POST", f"/api/flow-executions/{one.pk}/cancel").status_code == 204
+    statuses = {pk: FlowExecution.objects.get(pk=pk).status for pk in (execution.pk, finished.pk)}
+    assert statuses == {execution.pk: "cancel_requested", finished.pk: "completed"}
+    (event,) = Event.objects.all()
+    assert (event.type, event.data["status"]) == ("flow_execution.updated", "cancel_requested")
+
+
+def test_viewers_and_strangers_cannot_cancel(organization: Organization, flow: Flow, stranger: Api) -> None:
+    path = f"/api/flow-executions/{make_execution(flow).pk}/cancel"
+    assert Api(user=make_member(organization, "viewer"))("POST", path).status_code == 403
+    assert stranger("POST", path).status_code == 404
+    assert Api(user=make_member(organization, "member"))("POST", path).status_code == 204
+
+
 @pytest.fixture
 def many(flow: Flow) -> list[FlowExecution]:
     """Twelve executions a minute apart, oldest first, every third one running."""
@@ -146,6 +165,28 @@ def test_the_filters_narrow_the_list(service: Api, flow: Flow, many: list[FlowEx
     assert numbers(service, flow, "sort_field=updated_at&page_size=3") == [1, 2, 3]
     assert numbers(service, flow, "sort_direction=asc&page_size=3") == [1, 2, 3]
     assert numbers(service, flow, f"updated_after={moment(0)}&updated_before={moment(0)}") == []
+
+
+def test_executions_are_found_by_the_tags_of_their_tasks(service: Api, flow: Flow, many: list[FlowExecution]) -> None:
+    def tag(index: int, tag_type: str, tag: str, operation: str = "add") -> dict[str, str]:
+        pk = str(many[index].pk)
+        item = {"flow_execution_id": pk, "task_name": "extract", "tag": tag, "tag_type": tag_type}
+        return {"operation": operation, **item}
+
+    changes = [
+        tag(0, "review", "approved"),
+        tag(1, "review", "rejected"),
+        tag(2, "quality", "approved"),
+        tag(3, "review", "approved"),
+        tag(3, "review", "approved", "remove"),
+        tag(0, "quality", "a:b"),
+    ]
+    assert service("PATCH", "/api/task-tags", {"tags": changes}).status_code == 200
+    assert numbers(service, flow, "tags=approved") == [3, 1]
+    assert numbers(service, flow, "tags=review:approved") == [1]
+    assert numbers(service, flow, "tags=approved&tags=a:b") == [1]
+    assert numbers(service, flow, "tags=quality:a:b") == [1]
+    assert numbers(service, flow, "tags=nothing") == []
 
 
 @pytest.mark.parametrize(
