@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from functools import reduce
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 from operator import or_
 from typing import Any
 from uuid import UUID
@@ -13,10 +14,12 @@ from executions.models import FlowVersion
 from executions.schemas import FlowDefinition
 from flowplatform.errors import BadRequest
 
+PROBLEMS_SHOWN = 100
+
 
 def check_definition(definition: FlowDefinition) -> None:
     """Raise 400 `invalid_definition` that names every wrong place of a definition."""
-    problems = list(_problems(definition)) or list(_cycle(definition))
+    problems = list(islice(_problems(definition), PROBLEMS_SHOWN)) or list(_cycle(definition))
     if problems:
         raise BadRequest("The flow definition is invalid.", code="invalid_definition", details=problems)
 
@@ -28,11 +31,13 @@ def _problems(definition: FlowDefinition) -> Iterator[dict[str, Any]]:
         if task.name in seen:
             yield _problem(index, "name", message=f"the name {task.name!r} is used twice")
         seen.add(task.name)
+        named: set[str] = set()
         for place, dependency in enumerate(task.depends_on):
             if dependency not in names:
                 yield _problem(index, "depends_on", place, message=f"there is no task {dependency!r}")
-            elif dependency in task.depends_on[:place]:
+            elif dependency in named:
                 yield _problem(index, "depends_on", place, message=f"{dependency!r} is named twice")
+            named.add(dependency)
 
 
 def _cycle(definition: FlowDefinition) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,8 @@ from rest_framework.request import Request
 
 from flowplatform.cursors import decode_cursor, encode_cursor
 
+MAX_PAGE = 10_000  # the contract's; who needs more narrows the list
+
 Row = TypeVar("Row", bound=models.Model)
 
 
@@ -14,7 +16,8 @@ def page_of(rows: models.QuerySet[Row], request: Request, page: int, size: int) 
     """Return page `page` (from 1) of `rows`, and the `Link` header that names the next one if there is more."""
     begin = (page - 1) * size
     found = list(rows[begin : begin + size + 1])
-    return found[:size], _link_to_page(request, page + 1) if len(found) > size else {}
+    is_last = len(found) <= size or page >= MAX_PAGE
+    return found[:size], {} if is_last else _link_to_page(request, page + 1)
 
 
 def _link_to_page(request: Request, page: int) -> dict[str, str]:

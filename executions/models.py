@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery
 
 from flowplatform.accounts.models import Organization, OrganizationQuerySet
+from flowplatform.fields import ExactJSONField
 
 
 class ExecutionStatus(models.TextChoices):
@@ -125,7 +126,7 @@ class FlowExecution(models.Model):
     flow_version = models.PositiveIntegerField()  # with `flow` a foreign key to FlowVersion (migration 0002)
     run_number = models.PositiveIntegerField()
     status = models.CharField(max_length=20, choices=ExecutionStatus, default=ExecutionStatus.QUEUED)
-    input = models.JSONField(default=dict)
+    input = ExactJSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     modified_by = models.CharField(max_length=200)
@@ -186,9 +187,9 @@ class TaskOutput(models.Model):
         FlowExecution, on_delete=models.CASCADE, related_name="task_outputs", db_index=False
     )
     task_name = models.CharField(max_length=255)
-    summary = models.JSONField(null=True, blank=True)
-    output = models.JSONField(null=True, blank=True)
-    error = models.JSONField(null=True, blank=True)
+    summary = ExactJSONField(null=True, blank=True)
+    output = ExactJSONField(null=True, blank=True)
+    error = ExactJSONField(null=True, blank=True)
     processing_status = models.CharField(max_length=50, null=True, blank=True)  # noqa: DJ001  (null: none reported yet)
     edited_status = models.CharField(
         max_length=25, choices=EditedStatus, default=EditedStatus.NOT_EDITED, db_default=EditedStatus.NOT_EDITED

@@ -6,11 +6,11 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from executions.listing import MAX_PAGE
 from executions.models import ExecutionStatus
 from flowplatform.schemas import Body, Identifier, Moment, Query, QueryText
 
 MAX_TASKS = 10_000
-MAX_PAGE = 10_000
 
 TaskName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -20,7 +20,7 @@ class TaskDefinition(Body):
 
     name: TaskName
     title: Annotated[str, StringConstraints(max_length=255)] | None = None
-    depends_on: list[TaskName] = []
+    depends_on: list[TaskName] = Field([], max_length=MAX_TASKS)
 
 
 class FlowDefinition(Body):

@@ -146,16 +146,7 @@ def is_unavailable(exc: BaseException) -> bool:
     state = sqlstate_of(exc)
     if not state:  # no connection was made, or none was free in the pool
         return isinstance(exc, OperationalError)
-    return state[:2] in ("08", "53") or state in (
-        "57P01",
-        "57P02",
-        "57P03",
-        "57P05",
-        "55P03",
-        "57014",
-        "40001",
-        "40P01",
-    )
+    return state[:2] in ("08", "53") or state in _AWAY
 
 
 def _message(exc: exceptions.APIException) -> str:

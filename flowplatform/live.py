@@ -67,7 +67,10 @@ class FlowControlledProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     def serverClose(self, code: int | None = None) -> None:  # noqa: N802
         """Close with any code: autobahn's own method knows no 1012 (service restart, RFC 6455's registry)."""
-        self.sendCloseFrame(code=1000 if code is None else code)
+        if self.state == self.STATE_OPEN:
+            self.sendCloseFrame(code=1000 if code is None else code)
+        else:  # still in its handshake, or ended already
+            self.dropConnection(abort=True)
 
 
 class LiveServer(Server):  # type: ignore[misc]

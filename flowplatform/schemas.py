@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from flowplatform.errors import Unprocessable
 
+PROBLEMS_SHOWN = 100
+
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -32,7 +34,10 @@ def _without_nul(text: str) -> str:
 
 
 def _in_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("datetime_range", "In UTC this moment is before the year 1 or after 9999") from None
 
 
 Identifier = Annotated[UUID, Field(strict=False)]
@@ -65,5 +70,5 @@ def path_identifier(name: str, text: str) -> UUID:
 
 
 def _problems(error: ValidationError, prefix: tuple[str, ...]) -> list[dict[str, Any]]:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    problems = error.errors(include_url=False, include_context=False, include_input=False)[:PROBLEMS_SHOWN]
     return [{"loc": [*prefix, *problem["loc"]], "msg": problem["msg"], "type": problem["type"]} for problem in problems]

@@ -1,6 +1,7 @@
 """Settings of Flow Platform. What differs between installations comes from the environment (`flowplatform.env`)."""
 
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -120,14 +121,20 @@ REDIS_URL = env.REDIS_URL or embedded.redis_url(DATA_DIR)
 
 def _redis_database(number: int) -> str:
     """The URL of a numbered database: the broker and the channel layer do not share one (pitfall 5)."""
-    if REDIS_URL.startswith("unix://"):
-        return f"{REDIS_URL}?db={number}"
-    return f"{REDIS_URL.rstrip('/')}/{number}"
+    url = urlsplit(REDIS_URL)
+    query = [(name, value) for name, value in parse_qsl(url.query) if name != "db"]
+    if url.scheme == "unix":
+        return f"unix://{url.path}?{urlencode([*query, ('db', number)])}"
+    if url.path.strip("/") not in ("", "0"):
+        raise ImproperlyConfigured("REDIS_URL names a database: leave it out, the platform uses the databases 0 and 1.")
+    return urlunsplit(url._replace(path=f"/{number}", query=urlencode(query)))
 
 
 def _celery_url(url: str) -> str:
-    """Kombu has a scheme of its own for Unix sockets."""
-    return url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+    """Kombu has a scheme and a parameter of its own for Unix sockets."""
+    if not url.startswith("unix://"):
+        return url
+    return url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=", 1)
 
 
 CHANNEL_LAYERS = {
@@ -226,6 +233,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+SESSION_ENGINE = "flowplatform.accounts.sessions"
 SESSION_COOKIE_NAME = "flowplatform_session"
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not (env.EMBEDDED or DEBUG)

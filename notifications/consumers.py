@@ -71,7 +71,7 @@ class FlowConsumer(PlainConsumer):
     """One socket that watches one flow."""
 
     _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
-    _sockets: Counter[str] = Counter()
+    _sockets: Counter[UUID] = Counter()
 
     _session: asyncio.Task[None]
     _close_code: int | None = None
@@ -142,16 +142,16 @@ class FlowConsumer(PlainConsumer):
 
     def _count_in(self, actor: Actor) -> None:
         if (
-            self._sockets[actor.name] >= settings.SOCKETS_PER_ACTOR
+            self._sockets[actor.id] >= settings.SOCKETS_PER_ACTOR
             or self._sockets.total() >= settings.SOCKETS_PER_PROCESS
         ):
             raise Refused(TOO_MANY)
-        self._sockets[actor.name] += 1
+        self._sockets[actor.id] += 1
 
     def _count_out(self, actor: Actor) -> None:
-        self._sockets[actor.name] -= 1
-        if not self._sockets[actor.name]:
-            del self._sockets[actor.name]
+        self._sockets[actor.id] -= 1
+        if not self._sockets[actor.id]:
+            del self._sockets[actor.id]
 
     async def _watch(self, feed: FlowFeed, subscription: Subscription) -> None:
         """Send hello, what the client missed, and then every frame as it comes."""
@@ -162,6 +162,7 @@ class FlowConsumer(PlainConsumer):
         epoch, position = feed.epoch, feed.offset  # from here on the inbox has everything after `position`
         await self._text(feed.hello_text())
         if wanted and not await self._replayed(feed.flow_id, epoch, position, *wanted):
+            subscription.clear()  # the reset names the feed's offset of now: the inbox begins there, too
             await self._text(feed.reset_text())
         while True:
             await self._text(await subscription.get())

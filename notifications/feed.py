@@ -32,6 +32,7 @@ INBOX_CHARACTERS = 4 * 1024 * 1024  # a socket that lags by more is too slow; th
 CATCH_UP_EVENTS = 500  # read at once
 POLL_SECONDS = 4.0
 HEARTBEAT_SECONDS = 10.0
+PATIENCE_SECONDS = 3.0  # for slow sockets while a feed catches up
 SUBSCRIBE_SECONDS = 1.0  # a socket does not wait longer for the channel layer
 
 
@@ -56,6 +57,11 @@ class Subscription:
         text = await self._inbox.get()
         self._waiting -= len(text)
         return text
+
+    @property
+    def is_filling(self) -> bool:
+        """Say whether more than half of what fits is waiting."""
+        return self._waiting > INBOX_CHARACTERS // 2
 
     def clear(self) -> None:
         """Forget what came so far: the socket begins at the feed's offset of this moment."""
@@ -173,7 +179,7 @@ class Hub:
 
     def _start(self) -> None:
         if not self._tasks:
-            loops = (self._listen, self._poll, self._beat)
+            loops = (self._listen, self._subscribe_again, self._poll, self._beat)
             self._tasks = [asyncio.create_task(_forever(loop)) for loop in loops]
 
     async def _open(self, feed: FlowFeed) -> None:
@@ -182,7 +188,7 @@ class Hub:
             await self._subscribe(feed)
             position = (await self.in_thread(positions, [feed.flow_id]))[feed.flow_id]
         except BaseException:
-            self._feeds.pop(feed.flow_id, None)  # the next socket tries again
+            self._forget(feed)  # the next socket tries again
             raise
         if not feed.open_at(position):
             await self.caught_up(feed)
@@ -190,11 +196,14 @@ class Hub:
             await self._unsubscribe(feed)
 
     def _close(self, feed: FlowFeed) -> None:
-        if self._feeds.get(feed.flow_id) is feed:
-            del self._feeds[feed.flow_id]
+        self._forget(feed)
         if feed.subscribed:
             self._tasks.append(asyncio.create_task(self._unsubscribe(feed)))
             self._tasks = [task for task in self._tasks if not task.done()]
+
+    def _forget(self, feed: FlowFeed) -> None:
+        if self._feeds.get(feed.flow_id) is feed:  # and not another one that came after it
+            del self._feeds[feed.flow_id]
 
     async def _subscribe(self, feed: FlowFeed) -> None:
         """Join the group, or leave it to the next poll when the layer is away."""
@@ -224,6 +233,16 @@ class Hub:
         feed = self._feeds.get(UUID(message["flow"]))
         if feed and not feed.apply(Frame(message["first"], message["last"], message["text"])):
             self._tasks.append(asyncio.create_task(self._catch_up_quietly(feed)))
+        await asyncio.sleep(0)  # a queue that is never empty never waits, and the sockets have to send
+
+    async def _subscribe_again(self) -> None:
+        """Join the groups that could not be joined before; the first failure says that the layer is still away."""
+        await asyncio.sleep(POLL_SECONDS / 4)
+        for feed in list(self._feeds.values()):
+            if feed.offset >= 0 and not feed.subscribed:
+                await self._subscribe(feed)
+                if not feed.subscribed:
+                    return
 
     async def _poll(self) -> None:
         """Ask the database where the streams stand, and read what the layer did not bring."""
@@ -232,14 +251,17 @@ class Hub:
         feeds = {flow_id: feed for flow_id, feed in self._feeds.items() if feed.offset >= 0}
         if not feeds:
             return
-        for feed in feeds.values():
-            if not feed.subscribed:
-                await self._subscribe(feed)
-        await self.in_thread(number_stuck, set(feeds))
-        for flow_id, position in (await self.in_thread(positions, list(feeds))).items():
-            feed = feeds[flow_id]
-            if position.epoch != feed.epoch or position.offset > feed.offset:
-                await self._catch_up_quietly(feed)
+        await self.in_thread(number_stuck, list(feeds))
+        before = {flow_id: feed.offset for flow_id, feed in feeds.items()}
+        found = await self.in_thread(positions, list(feeds))
+        changed = [
+            feeds[flow_id]
+            for flow_id, position in found.items()
+            if position.epoch != feeds[flow_id].epoch
+            or position.offset > feeds[flow_id].offset
+            or position.offset < before[flow_id]  # the database was set back
+        ]
+        await asyncio.gather(*(self._catch_up_quietly(feed) for feed in changed))
 
     async def _beat(self) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)
@@ -255,20 +277,30 @@ class Hub:
 
     async def _catch_up(self, feed: FlowFeed) -> None:
         while True:
+            since = feed.offset
             position, rows = await self.in_thread(
-                replay, feed.flow_id, since=feed.offset, epoch=feed.epoch, limit=CATCH_UP_EVENTS
+                replay, feed.flow_id, since=since, epoch=feed.epoch, limit=CATCH_UP_EVENTS
             )
             if rows is None:
-                # The feed may have moved past what was read while it was read; only a true jump is a reset.
-                if position.epoch == feed.epoch and position.pruned <= feed.offset:
-                    return
-                feed.reset(position)
+                # What is gone may have come by the layer during the read; everything else is a reset.
+                if position.epoch != feed.epoch or position.offset < since or position.pruned > feed.offset:
+                    feed.reset(position)
                 return
-            # The layer may have moved the feed during the read: take only what is still missing.
+            # The layer may move the feed during every wait: rows are taken only while they are still missing.
             for frame in frames(row for row in rows if row[0] > feed.offset):
-                feed.apply(frame)
+                if not feed.apply(frame):  # a hole in the log: nothing brings it back
+                    feed.reset(position)
+                    return
+                await self._let_sockets_send(feed)
             if len(rows) < CATCH_UP_EVENTS:
                 return
+
+    async def _let_sockets_send(self, feed: FlowFeed) -> None:
+        """Wait until no inbox is half full, a few seconds at most: who reads is not to drown in what he missed."""
+        await asyncio.sleep(0)
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while any(one.is_filling for one in feed.subscriptions) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
 
 
 def _with_connection(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -279,12 +311,16 @@ def _with_connection(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
 
 
 async def _forever(step: Callable[[], Any]) -> None:
-    """Repeat a step; an exception costs a second, not the loop."""
+    """Repeat a step; a failure costs a pause that grows to ten seconds, not the loop."""
+    pause = 1.0
     while True:
         try:
             await step()
         except asyncio.CancelledError:
             raise
-        except Exception:
-            logger.exception("%s failed and goes on", step.__name__)
-            await asyncio.sleep(1)
+        except Exception as error:
+            logger.warning("%s failed and goes on in %d s: %r", step.__name__, pause, error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 10.0)
+        else:
+            pause = 1.0

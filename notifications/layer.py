@@ -41,9 +41,11 @@ class LayerSender:
 
     def send(self, flow_id: UUID, frames: list[Frame]) -> bool:
         """Send the frames in order; say whether the layer took them all within two seconds."""
+        sending = asyncio.run_coroutine_threadsafe(self._send(flow_id, frames), self._running_loop())
         try:
-            asyncio.run_coroutine_threadsafe(self._send(flow_id, frames), self._running_loop()).result(SEND_SECONDS)
+            sending.result(SEND_SECONDS)
         except Exception as error:
+            sending.cancel()
             logger.warning("the channel layer did not take the news of flow %s: %r", flow_id, error)
             return False
         return True

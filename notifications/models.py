@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from flowplatform.accounts.models import Organization, OrganizationQuerySet
+from flowplatform.fields import ExactJSONField
 
 
 class Stream(models.Model):
@@ -47,7 +48,7 @@ class Event(models.Model):
     flow_id = models.UUIDField()
     flow_execution_id = models.UUIDField(null=True)
     type = models.CharField(max_length=50)
-    data = models.JSONField()
+    data = ExactJSONField()
     offset = models.BigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField()
 

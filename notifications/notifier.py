@@ -57,14 +57,21 @@ class Notifier:
         self._thread: threading.Thread | None = None
 
     def hint(self, flow_id: UUID) -> None:
-        """Say that the flow has committed events. Returns at once and never raises."""
-        with self._lock:
-            if len(self._pending) < MAX_PENDING:
-                self._pending.add(flow_id)
-            if self._thread is None:  # a process that changes nothing needs no thread
-                self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
-                self._thread.start()
-        self._news.set()
+        """Say that the flow has committed events. Returns at once and never raises: the write is committed already."""
+        try:
+            with self._lock:
+                if len(self._pending) < MAX_PENDING:
+                    self._pending.add(flow_id)
+                if self._thread is None:  # a process that changes nothing needs no thread
+                    self._thread = self._started()
+            self._news.set()
+        except RuntimeError as error:
+            logger.warning("the notifier cannot start, the sweep does its work: %s", error)
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+        thread.start()
+        return thread
 
     def _run(self) -> None:
         while True:

@@ -21,7 +21,7 @@ _OPEN_STREAM = """
 _INSERT = """
     INSERT INTO notifications_event (organization_id, flow_id, type, flow_execution_id, data, created_at)
     SELECT (event->>0)::uuid, (event->>1)::uuid, event->>2, (event->>3)::uuid, event->4, clock_timestamp()
-    FROM jsonb_array_elements(%(events)s::jsonb) WITH ORDINALITY AS item (event, place)
+    FROM json_array_elements(%(events)s::json) WITH ORDINALITY AS item (event, place)
     ORDER BY place
 """
 

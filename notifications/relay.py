@@ -6,7 +6,7 @@ offsets to what is committed. A crash between any two steps loses nothing: unnum
 numbered ones that were not sent are found by a gap or a heartbeat.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -21,6 +21,14 @@ FRAME_BYTES = 256 * 1024  # a frame is closed when it exceeds this
 
 _LOCK = """
     SELECT "offset" FROM notifications_stream WHERE flow_id = %s FOR NO KEY UPDATE
+"""
+
+_LOCK_IF_FREE = f"{_LOCK} SKIP LOCKED"
+
+# Events of an organization that is gone have no stream and no reader.
+_FORGET_ORPHANS = """
+    DELETE FROM notifications_event AS event WHERE flow_id = %s AND "offset" IS NULL
+    AND NOT EXISTS (SELECT 1 FROM accounts_organization AS organization WHERE organization.id = event.organization_id)
 """
 
 _OPEN = """
@@ -55,6 +63,11 @@ _WAITING = """
     SELECT flow_id FROM notifications_event
     WHERE "offset" IS NULL AND created_at < clock_timestamp() - make_interval(secs => %s)
     GROUP BY flow_id ORDER BY min(id) LIMIT %s
+"""
+
+_WAITING_OF = """
+    SELECT DISTINCT flow_id FROM notifications_event
+    WHERE "offset" IS NULL AND flow_id = ANY(%s) AND created_at < clock_timestamp() - make_interval(secs => %s)
 """
 
 _PRUNE = """
@@ -115,27 +128,27 @@ def _frame(first: int, last: int, events: list[bytes]) -> Frame:
     return Frame(first, last, '{"type":"events","events":[' + b",".join(events).decode() + "]}")
 
 
-def number_pending(flow_id: UUID) -> list[EventRow]:
-    """Give the next offsets to the committed, unnumbered events of a flow; return them in order.
+def number_pending(flow_id: UUID, *, wait: bool = True) -> Iterator[list[EventRow]]:
+    """Give the next offsets to the committed, unnumbered events of a flow; yield them in order, a batch at a time.
 
-    Returns when the outbox was seen empty. Relays of the same flow wait for each other on the stream's row.
+    Ends when the outbox was seen empty. Relays of one flow wait for each other on the stream's row; without `wait` a
+    flow that another relay holds is left to that one.
     """
-    numbered: list[EventRow] = []
-    while batch := _number_batch(flow_id):
-        numbered += batch
+    while batch := _number_batch(flow_id, _LOCK if wait else _LOCK_IF_FREE):
+        yield batch
         if len(batch) < BATCH:
-            break
-    return numbered
+            return
 
 
 @transaction.atomic
-def _number_batch(flow_id: UUID) -> list[EventRow]:
+def _number_batch(flow_id: UUID, lock: str) -> list[EventRow]:
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [flow_id])
+        cursor.execute(lock, [flow_id])
         stream = cursor.fetchone()
-        if stream is None:
+        if stream is None:  # held by another relay, or not there yet
+            cursor.execute(_FORGET_ORPHANS, [flow_id])
             cursor.execute(_OPEN, [flow_id])
-            cursor.execute(_LOCK, [flow_id])
+            cursor.execute(lock, [flow_id])
             stream = cursor.fetchone()
         if stream is None:
             return []
@@ -150,6 +163,13 @@ def flows_waiting(*, older_than: timedelta, limit: int = 1000) -> list[UUID]:
     """Return flows whose events have waited longer than that for a number: their hint was lost."""
     with connection.cursor() as cursor:
         cursor.execute(_WAITING, [older_than.total_seconds(), limit])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def flows_waiting_of(flow_ids: Collection[UUID], *, older_than: timedelta) -> list[UUID]:
+    """Return those of the flows whose events have waited longer than that."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING_OF, [list(flow_ids), older_than.total_seconds()])
         return [row[0] for row in cursor.fetchall()]
 
 

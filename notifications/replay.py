@@ -1,13 +1,21 @@
 """What a client may still replay: the answer of `GET /api/flows/{id}/events` and the start of every socket."""
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from uuid import UUID
 
+from django.db import DatabaseError
+
 from notifications.models import Stream
-from notifications.relay import EventRow, flows_waiting, number_pending, read_events
+from notifications.relay import EventRow, flows_waiting_of, number_pending, read_events
+
+logger = logging.getLogger(__name__)
 
 STUCK = timedelta(seconds=2)  # an event that waits longer has no worker to number it
+STUCK_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +31,23 @@ class Position:
         return epoch in (None, self.epoch) and self.pruned <= since <= self.offset
 
 
-def positions(flow_ids: list[UUID]) -> dict[UUID, Position]:
+def positions(flow_ids: Collection[UUID]) -> dict[UUID, Position]:
     """Return where the streams stand, in one query; unknown flows are left out."""
     rows = Stream.objects.filter(flow_id__in=flow_ids).values_list("flow_id", "epoch", "offset", "pruned_offset")
     return {flow_id: Position(str(epoch), offset, pruned) for flow_id, epoch, offset, pruned in rows}
 
 
-def number_stuck(flow_ids: set[UUID]) -> None:
-    """Number events of these flows that wait too long: readers do not depend on Celery being there."""
-    for flow_id in flow_ids.intersection(flows_waiting(older_than=STUCK)):
-        number_pending(flow_id)
+def number_stuck(flow_ids: Collection[UUID]) -> None:
+    """Number events of these flows that wait too long: readers do not depend on Celery being there.
+
+    At most a few batches of each flow at a time: a reader must not work off a long backlog alone.
+    """
+    for flow_id in flows_waiting_of(flow_ids, older_than=STUCK):
+        try:
+            for _ in islice(number_pending(flow_id, wait=False), STUCK_BATCHES):
+                pass
+        except DatabaseError as error:
+            logger.warning("flow %s could not be numbered: %s", flow_id, error)
 
 
 def replay(flow_id: UUID, *, since: int, epoch: str | None, limit: int) -> tuple[Position, list[EventRow] | None]:

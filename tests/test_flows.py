@@ -89,6 +89,16 @@ def test_a_cycle_is_named_with_its_tasks(service: Api) -> None:
     assert {"a", "b", "c"} <= set(details[0]["msg"].replace(">", " ").replace("-", " ").split())
 
 
+def test_many_problems_are_answered_quickly_and_not_all_listed(service: Api) -> None:
+    twice = [{"name": "a"}, {"name": "b", "depends_on": ["a"] * 10_000}]
+    details = error_of(service.post("/api/flows", body(definition={"tasks": twice})))["details"]
+    assert len(details) == 100
+    too_many = [{"name": "a"}, {"name": "b", "depends_on": ["a"] * 100_000}]
+    assert service.post("/api/flows", body(definition={"tasks": too_many})).status_code == 422
+    unknown = service.post("/api/flows", body(**{f"field-{index}": 1 for index in range(5_000)}))
+    assert len(unknown.json()["detail"]) == 100
+
+
 @pytest.mark.parametrize(
     ("changes", "loc"),
     [

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from websockets.asyncio.client import ClientConnection, connect
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from executions.models import FlowExecution
 from flowplatform.accounts.models import Organization
+from flowplatform.accounts.services import issue_service_token
 from notifications.models import Event, Stream
 from notifications.relay import prune
 from tests.builders import make_execution, make_flow, make_member, make_organization, make_token, statuses
@@ -226,6 +228,7 @@ def test_without_a_valid_credential_a_socket_is_closed_with_4401(
         ("nonsense", {}),
         (blind, {}),
         (None, {"Cookie": f"{settings.SESSION_COOKIE_NAME}=nonsense"}),
+        (None, {"Cookie": f'{settings.SESSION_COOKIE_NAME}="\\000aaaaaaaaaaaaaaa"'}),
     ):
         assert asyncio.run(close_code_of(platform, execution.flow_id, token, **headers)) == 4401
 
@@ -304,6 +307,51 @@ def test_one_socket_too_many_is_closed_with_4429(
             assert (await frame_from(socket))["type"] == "hello"
 
     asyncio.run(story())
+
+
+def test_the_sockets_of_a_namesake_in_another_organization_count_for_it_alone(
+    platform: Platform, organization: Organization, execution: FlowExecution
+) -> None:
+    other = make_organization(f"namesake-{uuid4().hex}")
+    theirs = make_execution(make_flow(other))
+    tokens = [issue_service_token(organization=one, name="same", scopes=["read"]) for one in (organization, other)]
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(settings.SOCKETS_PER_ACTOR):
+                socket = await stack.enter_async_context(watching(platform, execution.flow_id, tokens[0]))
+                assert (await frame_from(socket))["type"] == "hello"
+            socket = await stack.enter_async_context(watching(platform, theirs.flow_id, tokens[1]))
+            assert (await frame_from(socket))["type"] == "hello"
+
+    asyncio.run(story())
+
+
+def test_a_stream_that_was_set_back_or_begun_anew_is_a_reset(
+    platform: Platform, token: str, execution: FlowExecution
+) -> None:
+    for index in range(3):
+        report(platform, token, execution, ("task-0", f"{index}"))
+    offset = settle(execution)
+
+    async def story() -> None:
+        async with watching(platform, execution.flow_id, token) as socket:
+            assert (await frame_from(socket))["offset"] == offset
+            await asyncio.to_thread(set_back, execution.flow_id, offset - 2)
+            reset = await frame_from(socket, 15)
+            assert (reset["type"], reset["offset"]) == ("reset", offset - 2)
+            await asyncio.to_thread(report, platform, token, execution, ("task-0", "after"))
+            (event,) = await events_from(socket, 1)
+            assert event["offset"] == offset - 1
+
+    asyncio.run(story())
+
+
+def set_back(flow_id: object, offset: int) -> None:
+    """Do to a stream what a restored backup does."""
+    Event.objects.filter(flow_id=flow_id, offset__gt=offset).delete()
+    Stream.objects.filter(pk=flow_id).update(offset=offset, epoch=uuid4())
+    connection.close()
 
 
 def test_a_client_that_does_not_read_is_closed_with_4408_and_others_are_not_held_up(

@@ -9,10 +9,12 @@ from uuid import UUID
 class Actor:
     """A signed-in person or a service account.
 
-    `name` is what `modified_by` records: `user:alice` or `service:doc-3`. `organization_ids` is `None` for a system
-    service account, which acts in every organization. `roles` are a person's, by organization; `scopes` a token's.
+    `id` is the user's or the service account's; `name` is what `modified_by` records: `user:alice` or `service:doc-3`.
+    `organization_ids` is `None` for a system service account, which acts in every organization. `roles` are a person's,
+    by organization; `scopes` a token's.
     """
 
+    id: UUID
     name: str
     organization_ids: frozenset[UUID] | None
     is_service: bool

@@ -12,5 +12,5 @@ def request_key(request: Request, actor: Actor) -> RequestKey | None:
     if key is None:
         return None
     ids = actor.organization_ids
-    owner = str(next(iter(ids))) if ids is not None and len(ids) == 1 else actor.name
+    owner = str(next(iter(ids))) if ids is not None and len(ids) == 1 else str(actor.id)
     return RequestKey.of(owner=owner, key=key, method=str(request.method), path=request.path, body=request.data)

@@ -1,0 +1,47 @@
+"""What an installation may say in its environment, and what it is told when that is wrong."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.stack import ROOT
+
+PRINT = """
+from django.conf import settings
+print(settings.CELERY_BROKER_URL, settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"][0]["address"])
+"""
+
+
+def settings_with(**environment: str) -> subprocess.CompletedProcess[str]:
+    everything = {"DJANGO_SETTINGS_MODULE": "flowplatform.settings", "PATH": "/usr/bin", **environment}
+    return subprocess.run([sys.executable, "-c", PRINT], cwd=ROOT, env=everything, capture_output=True, text=True)
+
+
+EXTERNAL = {"DATABASE_URL": "postgres://u:p@db/flowplatform", "SECRET_KEY": "x" * 50}
+
+
+@pytest.mark.parametrize(
+    ("url", "broker", "layer"),
+    [
+        ("redis://h:6379", "redis://h:6379/0", "redis://h:6379/1"),
+        ("redis://:secret@h:6379/0", "redis://:secret@h:6379/0", "redis://:secret@h:6379/1"),
+        (
+            "rediss://h:6380?ssl_cert_reqs=none",
+            "rediss://h:6380/0?ssl_cert_reqs=none",
+            "rediss://h:6380/1?ssl_cert_reqs=none",
+        ),
+        ("unix:///run/v.sock", "redis+socket:///run/v.sock?virtual_host=0", "unix:///run/v.sock?db=1"),
+        ("unix:///run/v.sock?db=3", "redis+socket:///run/v.sock?virtual_host=0", "unix:///run/v.sock?db=1"),
+    ],
+)
+def test_the_broker_and_the_channel_layer_get_databases_of_their_own(url: str, broker: str, layer: str) -> None:
+    assert settings_with(REDIS_URL=url, **EXTERNAL).stdout.split() == [broker, layer]
+
+
+def test_a_redis_url_that_names_another_database_is_refused() -> None:
+    assert "leave it out" in settings_with(REDIS_URL="redis://h:6379/1", **EXTERNAL).stderr
+
+
+def test_a_database_of_ones_own_needs_a_secret_of_ones_own() -> None:
+    assert "SECRET_KEY is not set" in settings_with(DATABASE_URL="postgres://u:p@db/x").stderr
