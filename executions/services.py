@@ -1,4 +1,4 @@
-"""Writes to flows and executions: each one a function, one transaction and one event."""
+"""Writes to flows and executions: each one a function and one transaction, with one event where a run changes."""
 
 from typing import Any
 from uuid import UUID

@@ -23,7 +23,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 class OrganizationViewSet(ViewSet, Generic[Row, Rows]):
     """A view set over rows of organizations.
 
-    `rows` is the only way to the model, and it is narrowed to what the actor may see: a view cannot forget it.
+    `rows` is the way to the view's model, narrowed to what the actor may see: a view cannot forget it.
     Reading needs the scope `read` of a token and any role of a person; writes say what they need.
     """
 
