@@ -16,10 +16,12 @@ DATA_DIR = Path(_env.str("FLOWPLATFORM_DATA_DIR", "") or BASE_DIR / ".data").exp
 DATABASE_URL = _env.str("DATABASE_URL", "")
 REDIS_URL = _env.str("REDIS_URL", "")
 SECRET_KEY = _env.str("SECRET_KEY", "")
-ALLOWED_HOSTS: list[str] = _env.list("ALLOWED_HOSTS", [])
-CSRF_TRUSTED_ORIGINS: list[str] = _env.list("CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_HOSTS: list[str] = [host.strip() for host in _env.list("ALLOWED_HOSTS", [])]
+CSRF_TRUSTED_ORIGINS: list[str] = [origin.strip() for origin in _env.list("CSRF_TRUSTED_ORIGINS", [])]
 DEBUG = _env.bool("DEBUG", False)
 LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
 
 EMBEDDED = not DATABASE_URL
 STATIC_ROOT = _env.str("STATIC_ROOT", "")
+# Off only where people sign in over plain HTTP, such as a test installation without TLS.
+SECURE_COOKIES = _env.bool("SECURE_COOKIES", not (EMBEDDED or DEBUG))

@@ -206,7 +206,7 @@ def _refused_link(path: Path, name: str, root: Path) -> LeftOut | None:
     if not path.is_symlink():
         return None
     try:
-        inside = path.resolve().is_relative_to(root)
+        inside = path.resolve(strict=True).is_relative_to(root)
     except (OSError, RuntimeError):  # links in a circle
         inside = False
     if inside:

@@ -1,0 +1,43 @@
+# One image for every role: web (what it runs by itself), live, worker, beat and the commands of manage.py.
+# docker-compose.yml shows them together.
+ARG PYTHON=3.13-slim
+
+
+FROM python:${PYTHON} AS build
+
+# Without pip of its own: nothing is installed any more once the image is made.
+RUN python -m venv --without-pip /opt/venv
+COPY requirements.txt /tmp/requirements.txt
+# Every package of the lock has a wheel, so no stage needs a compiler.
+RUN python -m pip --python /opt/venv install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
+    -r /tmp/requirements.txt
+
+WORKDIR /app
+COPY . .
+# Readable by everybody whatever the umask of the checkout, and compiled, because the image may run read-only.
+RUN chmod -R u=rwX,go=rX . && /opt/venv/bin/python -m compileall -q .
+# The settings ask for a database and a secret; collecting files uses neither.
+RUN DATABASE_URL=postgresql://none SECRET_KEY=none STATIC_ROOT=/app/staticfiles \
+    /opt/venv/bin/python manage.py collectstatic --noinput
+
+
+FROM python:${PYTHON}
+
+RUN groupadd --system --gid 10001 flowplatform \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent flowplatform
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    STATIC_ROOT=/app/staticfiles
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000 8001
+
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "deploy/healthcheck.py", "--port", "8000"]
+
+# In exec form the server is process 1 and hears SIGTERM itself. gunicorn.conf.py holds the rest of its settings.
+CMD ["gunicorn", "flowplatform.wsgi:application", "--bind", "0.0.0.0:8000"]
