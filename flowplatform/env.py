@@ -13,16 +13,16 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 _env = Env()
 
 
-def _listed(variable: str) -> list[str]:
-    return [part for text in _env.str(variable, "").split(",") if (part := text.strip())]
+def _listed(text: str) -> list[str]:
+    return [part for item in text.split(",") if (part := item.strip())]
 
 
 DATA_DIR = Path(_env.str("FLOWPLATFORM_DATA_DIR", "") or BASE_DIR / ".data").expanduser().absolute()
 DATABASE_URL = _env.str("DATABASE_URL", "")
 REDIS_URL = _env.str("REDIS_URL", "")
 SECRET_KEY = _env.str("SECRET_KEY", "")
-ALLOWED_HOSTS = _listed("ALLOWED_HOSTS")
-CSRF_TRUSTED_ORIGINS = _listed("CSRF_TRUSTED_ORIGINS")
+ALLOWED_HOSTS = _listed(_env.str("ALLOWED_HOSTS", ""))
+CSRF_TRUSTED_ORIGINS = _listed(_env.str("CSRF_TRUSTED_ORIGINS", ""))
 DEBUG = _env.bool("DEBUG", False)
 LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
 

@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowplatform import role
 
@@ -17,18 +17,17 @@ from flowplatform.parsers import MAX_BODY_BYTES  # noqa: E402
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+READ_BODY = "flowplatform.body"  # in the scope: the body, where the ASGI side has read it already
+
 _django = get_wsgi_application()
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Serve one request. A chunked body gets the length that Django needs to see it (pitfall 15)."""
-    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
-        _measure_body(environ)
+    """Serve one request, with a body that Django can see: of a known length, chunked or not (pitfall 15)."""
+    body: bytes | None = environ.get("asgi.scope", {}).get(READ_BODY)
+    if body is None and "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        # At most one byte more than is allowed: the parser refuses the body by that byte.
+        body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    if body:
+        environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
     return _django(environ, start_response)
-
-
-def _measure_body(environ: dict[str, Any]) -> None:
-    """Read a chunked body, at most one byte more than is allowed: the parser refuses it by that byte."""
-    body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
-    environ["wsgi.input"] = io.BytesIO(body)
-    environ["CONTENT_LENGTH"] = str(len(body))

@@ -14,7 +14,7 @@ from celery import current_app
 
 logger = logging.getLogger(__name__)
 
-GATHER_SECONDS = 0.04  # what commits within this time travels together
+GATHER_SECONDS = 0.05  # what commits within this time travels together
 MAX_PENDING = 10_000  # flows; more are left to the sweep
 BATCH = 100  # flows in one Celery message
 
