@@ -65,6 +65,12 @@ def test_documents_are_taken_in_name_order_and_other_files_are_counted(tmp_path:
     assert (collection.other_files, collection.left_out) == (2, [])
 
 
+def test_the_projects_own_documents_are_taken_without_a_problem() -> None:
+    collection = collect(Library.of_project(), None)
+    assert {"README.md", "CHANGELOG.md", "architecture.md"} <= {path.name for path in collection.files}
+    assert [item for item in collection.left_out if not item.expected] == []
+
+
 def test_everything_that_is_left_out_is_named_with_its_reason(tmp_path: Path) -> None:
     root = make_files(tmp_path / "root", {"good.md": "# Good", ".hidden.md": "", ".git/a.md": "", "sub/b.md": "b"})
     make_files(tmp_path, {"secret.md": "outside"})

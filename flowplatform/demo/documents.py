@@ -146,6 +146,7 @@ def _walk(starts: Iterable[Path], root: Path, collection: Collection) -> Iterato
     for start in starts:
         if start.is_file():
             yield start
+            continue
         for parent, folders, names in os.walk(start, onerror=cannot_list if start.exists() else None):
             folders[:] = sorted(name for name in folders if _enter(Path(parent, name), root, collection))
             yield from (Path(parent, name) for name in sorted(names))
