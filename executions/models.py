@@ -149,10 +149,10 @@ class FlowExecution(models.Model):
 
 class TaskStatus(models.Model):
     """One status update of a task, kept for good. `position` is given while the task's output row is locked, so per
-    task it follows the order in which the updates took effect; an id made by the application would not (pitfall 26).
+    task it follows the order in which the updates took effect; an id made by the application would not.
 
     The execution is no database-checked key: the statement that inserts has just read it, and a check per row costs the
-    hot path 5 to 10 % (architecture).
+    hot path.
     """
 
     position = models.BigAutoField(primary_key=True)
@@ -205,7 +205,7 @@ class TaskOutput(models.Model):
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            # No index and no predicate names a column that changes: updates stay heap-only (pitfall 20).
+            # No index and no predicate names a column that changes: updates stay heap-only.
             models.UniqueConstraint(fields=["flow_execution", "task_name"], name="task_output_once"),
             _one_of("edited_status", EditedStatus, "task_output_edited_known"),
             _one_of("stale_status", StaleStatus, "task_output_stale_known"),

@@ -2,7 +2,7 @@
 
 Order is what makes it right under concurrency. The output rows are locked first, sorted by task name, so that batches
 never deadlock. The history is inserted from what the upsert returns, so a row gets its position while its task is
-locked; independent parts of one statement run in no promised order (pitfall 26). The event follows as a statement of
+locked; independent parts of one statement run in no promised order. The event follows as a statement of
 its own. So per task the newest position, the derived state and the last event always tell the same.
 """
 

@@ -117,7 +117,7 @@ def _as_api_error(exc: Exception) -> Exception:
 
 
 def _database_error(exc: DatabaseError | InterfaceError) -> Exception:
-    """Map by SQLSTATE (pitfall 22): away is 503, bad data is 422, a refused duplicate is 409, the rest is a bug."""
+    """Map by SQLSTATE: away is 503, bad data is 422, a refused duplicate is 409, the rest is a bug."""
     if is_unavailable(exc):
         logger.warning("database unavailable: %s", exc)
         return Unavailable()

@@ -1,7 +1,7 @@
 """`python -m flowplatform.live`: Daphne with what it lacks, back-pressure for sockets and a goodbye at shutdown.
 
 Daphne writes to a socket without looking whether anybody reads: a client that does not read grows the process without
-limit (pitfall 10). Here a send waits while the transport holds more than its buffer (64 KiB), so the consumer's bounded
+limit. Here a send waits while the transport holds more than its buffer (64 KiB), so the consumer's bounded
 inbox fills and the socket is closed with 4408. On SIGTERM sockets are closed with 1012, and requests may finish.
 """
 

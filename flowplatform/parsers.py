@@ -1,4 +1,4 @@
-"""The one JSON parser of the API: strict, so that nothing reaches PostgreSQL that it would refuse (pitfall 15)."""
+"""The one JSON parser of the API: strict, so that nothing reaches PostgreSQL that it would refuse."""
 
 from collections.abc import Iterator, Mapping
 from typing import IO, Any

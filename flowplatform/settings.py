@@ -86,7 +86,7 @@ def _database() -> dict[str, Any]:
     """The one database. Serving processes have a pool and short time limits; commands may take their time."""
     database: dict[str, Any] = dict(dj_database_url.parse(env.DATABASE_URL or embedded.database_url(DATA_DIR)))
     options: dict[str, Any] = {
-        # Django plans every statement anew unless it is prepared on the server (architecture: what was measured).
+        # Django plans every statement anew unless it is prepared on the server.
         "server_side_binding": True,
         "prepare_threshold": 2,
         "connect_timeout": 5,
@@ -120,7 +120,7 @@ REDIS_URL = env.REDIS_URL or embedded.redis_url(DATA_DIR)
 
 
 def _redis_database(number: int) -> str:
-    """The URL of a numbered database: the broker and the channel layer do not share one (pitfall 5)."""
+    """The URL of a numbered database: the broker and the channel layer do not share one."""
     url = urlsplit(REDIS_URL)
     query = [(name, value) for name, value in parse_qsl(url.query) if name != "db"]
     if url.scheme == "unix":
@@ -139,10 +139,10 @@ def _celery_url(url: str) -> str:
 
 CHANNEL_LAYERS = {
     "default": {
-        # Not the core layer: there a process has one bounded inbox that drops silently when full (pitfall 7).
+        # Not the core layer: there a process has one bounded inbox that drops silently when full.
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
-            # redis-py's own socket_timeout would end an idle subscription after 5 s (pitfall 6).
+            # redis-py's own socket_timeout would end an idle subscription after 5 s.
             "hosts": [{"address": _redis_database(1), "socket_timeout": 15, "socket_connect_timeout": 1}],
             "prefix": "flowplatform",
         },
@@ -161,7 +161,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker as 
 CELERY_BROKER_CONNECTION_TIMEOUT = 0.5
 CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 0.5
 if role.current() == "worker":
-    # The worker blocks on reads: its socket timeout must exceed the blocking read (pitfall 1).
+    # The worker blocks on reads: its socket timeout must exceed the blocking read.
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"socket_timeout": 15, "socket_connect_timeout": 2}
 else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -185,7 +185,7 @@ CELERY_BEAT_SCHEDULE = {
 EVENT_RETENTION_HOURS = 24  # a client away for longer gets a reset and refetches
 SOCKETS_PER_ACTOR = 100  # in one live process; one more is closed with 4429
 SOCKETS_PER_PROCESS = 5_000
-SOCKET_MAX_AGE_HOURS = 6  # sockets are closed with 1012 after this and come back (pitfall 8)
+SOCKET_MAX_AGE_HOURS = 6  # sockets are closed with 1012 after this and come back
 
 
 # --- HTTP ---------------------------------------------------------------------------------------------------------

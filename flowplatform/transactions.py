@@ -1,4 +1,4 @@
-"""Transactions that try again when PostgreSQL asks for it: serialization failures and deadlocks (pitfall 19)."""
+"""Transactions that try again when PostgreSQL asks for it: serialization failures and deadlocks."""
 
 import random
 import time

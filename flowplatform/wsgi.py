@@ -23,7 +23,7 @@ _django = get_wsgi_application()
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Serve one request, with a body that Django can see: of a known length, chunked or not (pitfall 15)."""
+    """Serve one request, with a body that Django can see: of a known length, chunked or not."""
     body: bytes | None = environ.get("asgi.scope", {}).get(READ_BODY)
     if body is None and "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         # At most one byte more than is allowed: the parser refuses the body by that byte.

@@ -41,7 +41,7 @@ class Refused(Exception):  # noqa: N818  (not an error: a way to say goodbye)
 class PlainConsumer(AsyncConsumer):  # type: ignore[misc]
     """A consumer without a channel of its own, and without the hop through one shared thread for every message.
 
-    Channels would join the layer for every socket, and look for old database connections in a thread (pitfall 9);
+    Channels would join the layer for every socket, and look for old database connections in a thread;
     here the feed does the first once per flow, and the hub's threads give their connections back themselves.
     """
 

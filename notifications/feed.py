@@ -2,7 +2,7 @@
 
 A `Hub` belongs to one event loop. Everything that moves a feed's offset happens between two awaits, so a socket that
 joins sees exactly the frames after the offset it was told. Frames come from the channel layer while that works; the
-hub's own look at the database, every few seconds, brings what the layer lost (pitfall 7).
+hub's own look at the database, every few seconds, brings what the layer lost.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The channel layer from synchronous code: one event loop in a thread, so that its connection is made once.
 
-The layer is lossy by nature (pitfall 7): offsets and heartbeats carry the promise, so a failed send is only logged.
+The layer is lossy by nature: offsets and heartbeats carry the promise, so a failed send is only logged.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ SEND_SECONDS = 2.0
 
 
 def group_of(flow_id: UUID) -> str:
-    """Return the channel layer group of a flow (ASCII letters, digits and a dot only: pitfall 11)."""
+    """Return the channel layer group of a flow (ASCII letters, digits and a dot only)."""
     return f"flow.{flow_id.hex}"
 
 

@@ -39,7 +39,7 @@ class Stream(models.Model):
 class Event(models.Model):
     """One change of a flow. Written without an offset in the transaction of the change; the relay numbers it.
 
-    `organization_id` and `flow_id` are no foreign keys: a check per row costs the hot path 5 to 10 % (architecture),
+    `organization_id` and `flow_id` are no foreign keys: a check per row costs the hot path,
     and the log outlives what it tells of.
     """
 

@@ -1,4 +1,4 @@
-"""The notifier: a thread of the process that tells Celery which flows have news, off the request (pitfalls 1 to 3).
+"""The notifier: a thread of the process that tells Celery which flows have news, off the request.
 
 A hint may be lost without harm: the sweep finds what the relay was not told of. So nothing here raises, waits or grows.
 """

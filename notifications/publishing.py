@@ -29,7 +29,7 @@ _INSERT = """
 def publish(*events: NewEvent, opening: tuple[UUID, UUID] | None = None) -> None:
     """Write events in the caller's transaction, one statement for all; deliver them after commit.
 
-    Call it after the row locks of the change are held: the ids then follow the order of the changes (pitfall 26).
+    Call it after the row locks of the change are held: the ids then follow the order of the changes.
     `opening` (organization, flow) opens the stream of a new flow, so that a socket can wait for the first event.
     Raises `TransactionManagementError` outside a transaction: an event of a change that is undone must not exist.
     """

@@ -35,7 +35,7 @@ class TaskTag(models.Model):
     """One tag of a task: added once, perhaps removed once.
 
     Its identity is execution, task name, tag, type and metadata; the metadata takes part as the digest of its canonical
-    JSON, because jsonb in a unique key has a size limit (pitfall 18). `created_by` added it; `modified_by` and
+    JSON, because jsonb in a unique key has a size limit. `created_by` added it; `modified_by` and
     `updated_at` say who removed it and when, once it is removed.
     """
 

@@ -29,7 +29,7 @@ ALTER TABLE executions_flowexecution ADD CONSTRAINT flow_execution_pinned_versio
 """
 UNPIN = "ALTER TABLE executions_flowexecution DROP CONSTRAINT flow_execution_pinned_version;"
 
-# Every status rewrites a row of the derived state: room on its page keeps the update off the indexes (pitfall 20).
+# Every status rewrites a row of the derived state: room on its page keeps the update off the indexes.
 ROOM = "ALTER TABLE executions_taskoutput SET (fillfactor = 75);"
 NO_ROOM = "ALTER TABLE executions_taskoutput RESET (fillfactor);"
 

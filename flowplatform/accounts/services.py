@@ -17,7 +17,7 @@ LAST_USED_PRECISION = timedelta(minutes=1)  # a hot path must not write at every
 
 _TOKEN_FORM = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{40}")
 
-# Written out because it is a part of every request: through the ORM it was a third of a status batch's time.
+# Written out because it is a part of every request: through the ORM it was the largest part of a status batch.
 _FIND = """
     SELECT token.id, token.hashed_key, token.scopes, token.last_used_at,
            account.id, account.name, account.organization_id
