@@ -62,7 +62,8 @@ _REMEMBERED = 128  # versions; a large one takes a megabyte
 
 def task_names(versions: Collection[Version]) -> dict[Version, frozenset[str]]:
     """Return the task names that flow versions define; one query for those that are not remembered."""
-    known = {version: _names[version] for version in versions if version in _names}
+    # One look-up each: another thread may forget everything between a test and a read.
+    known = {version: names for version in versions if (names := _names.get(version)) is not None}
     unknown = [version for version in set(versions) if version not in known]
     if unknown:
         found = _read_task_names(unknown)

@@ -46,7 +46,7 @@ class ReadBody:
 
 application = ProtocolTypeRouter(
     {
-        # Django's own ASGI handler has a tenth of the throughput and a connection for every request's thread.
+        # Django's own ASGI handler is far slower and takes a database connection for every request's thread.
         "http": ReadBody(WSGIMiddleware(cast(Any, wsgi_application), workers=settings.HTTP_THREADS)),
         "websocket": URLRouter(_sockets),
     }

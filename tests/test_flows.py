@@ -6,6 +6,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from executions.definitions import task_names
 from executions.models import Flow, FlowExecution, FlowVersion
 from flowplatform.accounts.models import Organization
 from notifications.models import Stream
@@ -236,3 +237,15 @@ def test_the_list_of_flows_pages_and_costs_the_same_for_one_and_for_many(service
     assert not last.has_header("Link")
     assert service.get("/api/flows?page=0").status_code == 422
     assert service.get("/api/flows?surprise=1").status_code == 422
+
+
+def test_task_names_are_right_although_more_versions_are_in_use_than_are_remembered(
+    organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executions.definitions._REMEMBERED", 2)
+    flows = [make_flow(organization, f"task-{index}") for index in range(5)]
+    versions = [(flow.pk, 1) for flow in flows]
+    for _ in range(2):
+        for index, version in enumerate(versions):
+            assert task_names([version]) == {version: frozenset([f"task-{index}"])}
+    assert task_names(versions) == {version: frozenset([f"task-{i}"]) for i, version in enumerate(versions)}
