@@ -7,7 +7,8 @@ from django.urls.converters import StringConverter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from executions.pages import FlowListPage, FlowPage
-from executions.views import FlowExecutionViewSet, FlowViewSet, TaskOutputViewSet, TaskStatusViewSet
+from executions.task_views import TaskOutputViewSet, TaskStatusViewSet
+from executions.views import FlowExecutionViewSet, FlowViewSet
 from notifications.views import EventViewSet
 from tags.views import TaskTagViewSet
 
