@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from executions.models import Flow, FlowExecution, FlowVersion, TaskOutput, TaskStatus
+from executions.models import Flow, FlowExecution, FlowVersion, TaskExecution, TaskOutput, TaskStatus
 from flowplatform.readonly_admin import ReadOnlyAdmin
 
 
@@ -40,6 +40,25 @@ class TaskStatusAdmin(ReadOnlyAdmin):
     """The status history."""
 
     list_display = ("task_name", "status", "flow_execution", "created_at")
+    list_select_related = ("flow_execution",)
+    search_fields = ("flow_execution__id",)
+
+
+@admin.register(TaskExecution)
+class TaskExecutionAdmin(ReadOnlyAdmin):
+    """Attempts of tasks."""
+
+    list_display = (
+        "task_name",
+        "task_execution_idx",
+        "processing_status",
+        "edited_status",
+        "stale_status",
+        "flow_execution",
+        "updated_at",
+        "modified_by",
+    )
+    list_filter = ("edited_status", "stale_status", "organization")
     list_select_related = ("flow_execution",)
     search_fields = ("flow_execution__id",)
 

@@ -1,6 +1,7 @@
 """What a flow definition must fulfil beyond its schema: unique names, known dependencies, no cycle."""
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from functools import reduce
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
@@ -72,6 +73,32 @@ def task_names(versions: Collection[Version]) -> dict[Version, frozenset[str]]:
         _names.update(found)
         known |= found
     return known
+
+
+def refuse_unknown_tasks(named: Iterable[tuple[str, frozenset[str]]]) -> None:
+    """Raise 400 with the index and name of every task that its flow version does not define.
+
+    `named` are pairs in request order: the name of a task and the names that the version defines.
+    """
+    unknown = [{"index": index, "task_name": name} for index, (name, known) in enumerate(named) if name not in known]
+    if unknown:
+        raise BadRequest("The flow version does not define these tasks; nothing was written.", details=unknown)
+
+
+def downstream(version: Version, task_name: str) -> set[str]:
+    """Return the names of all tasks that depend on a task of a flow version, directly or through others."""
+    definition = FlowVersion.objects.values_list("definition", flat=True).get(flow=version[0], number=version[1])
+    dependents = defaultdict(list)
+    for task in definition["tasks"]:
+        for name in task["depends_on"]:
+            dependents[name].append(task["name"])
+    found: set[str] = set()
+    pending = [task_name]
+    while pending:
+        new = set(dependents[pending.pop()]) - found
+        found |= new
+        pending.extend(new)
+    return found
 
 
 def _read_task_names(versions: Collection[Version]) -> dict[Version, frozenset[str]]:

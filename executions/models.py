@@ -178,8 +178,52 @@ class TaskStatus(models.Model):
         return f"{self.task_name}: {self.status}"
 
 
+class TaskExecution(models.Model):
+    """One attempt of a task; `task_execution_idx` counts them from 0. Written while the task's output row is locked."""
+
+    id = models.UUIDField(primary_key=True, default=uuid_utils.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)
+    flow_execution = models.ForeignKey(
+        FlowExecution, on_delete=models.CASCADE, related_name="task_executions", db_index=False
+    )
+    task_name = models.CharField(max_length=200)
+    task_execution_idx = models.PositiveIntegerField()
+    processing_status = models.CharField(max_length=50)
+    edited_status = models.CharField(max_length=25, choices=EditedStatus, default=EditedStatus.NOT_EDITED)
+    stale_status = models.CharField(max_length=10, choices=StaleStatus, default=StaleStatus.CONSISTENT)
+    input = ExactJSONField(null=True, blank=True)
+    output = ExactJSONField(null=True, blank=True)
+    error = ExactJSONField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    modified_by = models.CharField(max_length=200)
+
+    objects = OrganizationQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["flow_execution", "task_name", "task_execution_idx"], name="task_execution_once"
+            ),
+            _one_of("edited_status", EditedStatus, "task_execution_edited_known"),
+            _one_of("stale_status", StaleStatus, "task_execution_stale_known"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["flow_execution", "id"], name="task_execution_of_execution"),
+            models.Index(fields=["flow_execution", "task_name", "id"], name="task_execution_of_task"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_name} #{self.task_execution_idx}: {self.processing_status}"
+
+
 class TaskOutput(models.Model):
-    """The state of a task in an execution, derived: `processing_status` equals the newest row of the history."""
+    """The state of a task in an execution, derived: `processing_status` equals the newest row of the history.
+
+    What else it says follows the newest attempt (`executions/task_outputs.py`). Its row is the lock of the task.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid_utils.uuid7, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)

@@ -1,12 +1,33 @@
 """Answers about flows, executions and tasks: the objects of the contract, made from the models."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic.json_schema import SkipJsonSchema
 
-from executions.models import EditedStatus, ExecutionStatus, FlowExecution, StaleStatus, TaskOutput, TaskStatus
+from executions.models import (
+    EditedStatus,
+    ExecutionStatus,
+    FlowExecution,
+    StaleStatus,
+    TaskExecution,
+    TaskOutput,
+    TaskStatus,
+)
+from flowplatform.openapi.examples import CURSOR, IDS, TASKS
+from flowplatform.schemas import Author
+
+
+NextCursor = Annotated[str | None, Field(description="Of the next part; null at the end.", examples=[CURSOR])]
+LiveTags = Annotated[
+    list[dict[str, Any]],
+    Field(
+        description="The live tags of the task, as `GET /api/task-tags` shows them.",
+        examples=[[{"tag": "approved", "tag_type": "review", "tag_metadata": None, "status": "active"}]],
+    ),
+]
 
 
 class Answer(BaseModel):
@@ -23,15 +44,15 @@ class Answer(BaseModel):
 class FlowAnswer(Answer):
     """A flow with the definition of its newest version."""
 
-    id: UUID
-    display_name: str
-    description: str
+    id: UUID = Field(examples=[IDS["flow_id"]])
+    display_name: str = Field(examples=["Invoices"])
+    description: str = Field(examples=["From the scan to the approval"])
     version: int
-    definition: dict[str, Any]
+    definition: dict[str, Any] = Field(description="As it was registered.", examples=[{"tasks": TASKS}])
     organization_id: UUID
     created_at: datetime
     updated_at: datetime
-    modified_by: str
+    modified_by: Author
 
 
 class FlowsAnswer(RootModel[list[FlowAnswer]]):
@@ -41,21 +62,25 @@ class FlowsAnswer(RootModel[list[FlowAnswer]]):
 class FlowExecutionAnswer(Answer):
     """An execution."""
 
-    id: UUID
+    id: UUID = Field(examples=[IDS["flow_execution_id"]])
     flow_id: UUID
     flow_version: int
     status: ExecutionStatus
-    input: dict[str, Any]
+    input: dict[str, Any] = Field(examples=[{"month": "2026-11"}])
     organization_id: UUID
     created_at: datetime
     updated_at: datetime
-    modified_by: str
+    modified_by: Author
 
 
 class ListedFlowExecutionAnswer(FlowExecutionAnswer):
     """An execution in a list."""
 
-    run_number: int = Field(description="Counts the executions of the flow from 1; only with include_run_number.")
+    run_number: int | SkipJsonSchema[None] = Field(
+        None,
+        description="Counts the executions of the flow from 1; only with include_run_number.",
+        json_schema_extra=lambda schema: schema.pop("default"),
+    )
 
 
 class FlowExecutionsAnswer(RootModel[list[ListedFlowExecutionAnswer]]):
@@ -65,10 +90,10 @@ class FlowExecutionsAnswer(RootModel[list[ListedFlowExecutionAnswer]]):
 class TaskStatusAnswer(Answer):
     """A row of the status history."""
 
-    id: UUID
+    id: UUID = Field(examples=[IDS["task_status_id"]])
     flow_execution_id: UUID
-    task_name: str
-    status: str
+    task_name: str = Field(examples=["extract"])
+    status: str = Field(examples=["completed"])
     created_at: datetime
     organization_id: UUID
 
@@ -102,25 +127,54 @@ class TaskStatusesAnswer(BaseModel):
     """A part of the status history, newest first."""
 
     statuses: list[TaskStatusAnswer]
-    next_cursor: str | None
+    next_cursor: NextCursor
+
+
+class TaskExecutionAnswer(Answer):
+    """One attempt of a task."""
+
+    id: UUID = Field(examples=[IDS["task_execution_id"]])
+    flow_execution_id: UUID
+    task_execution_idx: int = Field(description="Counts the attempts of a task.", examples=[0])
+    task_name: str = Field(examples=["extract"])
+    created_at: datetime
+    updated_at: datetime
+    modified_by: Author
+    processing_status: str = Field(examples=["completed"])
+    edited_status: EditedStatus
+    stale_status: StaleStatus
+    input: Any = Field(examples=[{"pages": 2}])
+    output: Any = Field(examples=[{"total": 119.0}])
+    error: Any = Field(examples=[None])
+    organization_id: UUID
+    started_at: datetime | None
+    completed_at: datetime | None
+    tags: LiveTags
+
+
+class TaskExecutionsAnswer(BaseModel):
+    """A part of an execution's task executions, newest first."""
+
+    task_executions: list[TaskExecutionAnswer]
+    next_cursor: NextCursor
 
 
 class TaskOutputAnswer(Answer):
     """The derived state of a task."""
 
-    id: UUID
+    id: UUID = Field(examples=[IDS["task_output_id"]])
     flow_execution_id: UUID
-    task_name: str
-    summary: Any
-    output: Any
-    tags: list[dict[str, Any]]
-    processing_status: str | None
+    task_name: str = Field(examples=["extract"])
+    summary: Any = Field(examples=["2 pages, 119.00 EUR"])
+    output: Any = Field(examples=[{"total": 119.0}])
+    tags: LiveTags
+    processing_status: str | None = Field(description="Null while nothing was reported.", examples=["completed"])
     edited_status: EditedStatus
     stale_status: StaleStatus
-    error: Any
+    error: Any = Field(examples=[None])
     created_at: datetime
     updated_at: datetime
-    modified_by: str
+    modified_by: Author
     flow_version: int
     organization_id: UUID
 
@@ -129,7 +183,7 @@ class TaskOutputsAnswer(BaseModel):
     """A part of an execution's task outputs, newest first."""
 
     task_outputs: list[TaskOutputAnswer]
-    next_cursor: str | None
+    next_cursor: NextCursor
 
 
 def execution_answer(execution: FlowExecution, *, run_number: bool = False) -> dict[str, Any]:
@@ -156,4 +210,27 @@ def task_output_answer(output: TaskOutput, flow_version: int, tags: list[dict[st
         "modified_by": output.modified_by,
         "flow_version": flow_version,
         "organization_id": output.organization_id,
+    }
+
+
+def task_execution_answer(attempt: TaskExecution, tags: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a task execution as the contract shows it, with the live tags of its task."""
+    return {
+        "id": attempt.id,
+        "flow_execution_id": attempt.flow_execution_id,
+        "task_execution_idx": attempt.task_execution_idx,
+        "task_name": attempt.task_name,
+        "created_at": attempt.created_at,
+        "updated_at": attempt.updated_at,
+        "modified_by": attempt.modified_by,
+        "processing_status": attempt.processing_status,
+        "edited_status": attempt.edited_status,
+        "stale_status": attempt.stale_status,
+        "input": attempt.input,
+        "output": attempt.output,
+        "error": attempt.error,
+        "organization_id": attempt.organization_id,
+        "started_at": attempt.started_at,
+        "completed_at": attempt.completed_at,
+        "tags": tags,
     }

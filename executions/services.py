@@ -5,9 +5,9 @@ from uuid import UUID
 
 from django.db.models import F
 from django.utils import timezone
-from rest_framework.exceptions import NotFound
 
 from executions.definitions import check_definition
+from executions.locks import hold_execution
 from executions.models import ExecutionStatus, Flow, FlowExecution, FlowVersion
 from executions.schemas import FlowDefinition
 from executions.serializers import execution_answer
@@ -68,13 +68,16 @@ def queue_execution(*, actor: Actor, flow: Flow, input: dict[str, Any]) -> FlowE
 @retried_transaction
 def change_execution_status(*, actor: Actor, execution_id: UUID, status: str) -> FlowExecution:
     """Give an execution a status; the same one again changes nothing. Raise 404 if it was deleted meanwhile."""
-    execution: FlowExecution = FlowExecution.objects.select_for_update(no_key=True).get(pk=execution_id)
-    if execution.status == ExecutionStatus.DELETED:
-        raise NotFound
+    execution = hold_execution(execution_id)
+    set_execution_status(execution, status, actor)
+    return execution
+
+
+def set_execution_status(execution: FlowExecution, status: str, actor: Actor) -> None:
+    """Give an execution, which is locked, a status and tell of it; the same one again changes nothing."""
     if execution.status != status:
         _set_status(execution, status, actor)
         _publish_change("flow_execution.updated", execution)
-    return execution
 
 
 _FINISHED = (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
@@ -86,12 +89,9 @@ def request_cancel(*, actor: Actor, execution_id: UUID) -> None:
 
     Workers confirm with the status `cancelled`: the platform does not run the tasks and cannot stop them itself.
     """
-    execution: FlowExecution = FlowExecution.objects.select_for_update(no_key=True).get(pk=execution_id)
-    if execution.status == ExecutionStatus.DELETED:
-        raise NotFound
-    if execution.status not in (*_FINISHED, ExecutionStatus.CANCEL_REQUESTED):
-        _set_status(execution, ExecutionStatus.CANCEL_REQUESTED, actor)
-        _publish_change("flow_execution.updated", execution)
+    execution = hold_execution(execution_id)
+    if execution.status not in _FINISHED:
+        set_execution_status(execution, ExecutionStatus.CANCEL_REQUESTED, actor)
 
 
 @retried_transaction

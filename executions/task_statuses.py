@@ -7,8 +7,6 @@ its own. So per task the newest position, the derived state and the last event a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +15,14 @@ import uuid_utils.compat as uuid_utils
 from django.db import connection
 from rest_framework.exceptions import NotFound
 
-from executions.definitions import task_names
-from executions.models import FlowExecution
+from executions.definitions import refuse_unknown_tasks
+from executions.facts import ExecutionFacts, facts_of
 from executions.schemas import TaskStatusUpdate
 from executions.serializers import task_status_answer
+from executions.staleness import note_started
+from executions.task_changes import TaskChanges
 from flowplatform.accounts.actors import Actor
 from flowplatform.encoding import encode
-from flowplatform.errors import BadRequest
 from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
 from notifications import publish
@@ -49,24 +48,15 @@ _WRITE = """
             SET processing_status = excluded.processing_status,
                 updated_at = clock_timestamp(),
                 modified_by = excluded.modified_by
-        RETURNING output.organization_id, output.flow_execution_id, output.task_name
+        RETURNING output.organization_id, output.flow_execution_id, output.task_name, output.stale_status
     )
     INSERT INTO executions_taskstatus (uid, organization_id, flow_execution_id, task_name, status, created_at)
     SELECT reported.uid, state.organization_id, state.flow_execution_id, state.task_name, reported.status,
            clock_timestamp()
     FROM reported JOIN state USING (task_name)
     ORDER BY reported.place
-    RETURNING uid, created_at
+    RETURNING uid, created_at, (SELECT bool_or(stale_status = 'stale') FROM state)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionFacts:
-    """What never changes about an execution; whether it was deleted is asked by the write itself."""
-
-    organization_id: UUID
-    flow_id: UUID
-    flow_version: int
 
 
 def record_task_statuses(
@@ -78,11 +68,9 @@ def record_task_statuses(
     `key` that was answered before it is that answer, and nothing is written.
     Raises 404 for an execution that is missing, deleted or foreign, 400 for a task name its version does not define.
     """
-    facts = _facts(execution_id)
-    if facts is None or not actor.acts_in(facts.organization_id):
-        raise NotFound
-    version = (facts.flow_id, facts.flow_version)
-    _refuse_unknown(updates, task_names([version])[version])
+    facts = facts_of(actor, execution_id)
+    known = facts.task_names
+    refuse_unknown_tasks((update.task_name, known) for update in updates)
     return _write_once(key, actor, execution_id, facts, updates)
 
 
@@ -108,9 +96,10 @@ def _write(actor: Actor, execution_id: UUID, facts: ExecutionFacts, updates: Seq
     }
     with connection.cursor() as cursor:
         cursor.execute(_WRITE, parameters)
-        created_at = dict(cursor.fetchall())
-    if not created_at:  # deleted before the write
+        rows = cursor.fetchall()
+    if not rows:  # deleted before the write
         raise NotFound
+    created_at = {uid: moment for uid, moment, _ in rows}
     answer = encode(
         [
             task_status_answer(
@@ -121,29 +110,8 @@ def _write(actor: Actor, execution_id: UUID, facts: ExecutionFacts, updates: Seq
     )
     data = {"statuses": orjson.Fragment(answer)}
     publish((facts.organization_id, facts.flow_id, "task_status.added", execution_id, data))
+    if rows[0][2]:  # rarely: a task among them is stale
+        changes = TaskChanges(facts, execution_id)
+        note_started(changes, parameters["names"], uids)
+        changes.publish()
     return answer
-
-
-def _refuse_unknown(updates: Sequence[TaskStatusUpdate], known: frozenset[str]) -> None:
-    """Raise 400 with the index and name of every task that the flow version does not define."""
-    unknown = [
-        {"index": index, "task_name": update.task_name}
-        for index, update in enumerate(updates)
-        if update.task_name not in known
-    ]
-    if unknown:
-        raise BadRequest("The flow version does not define these tasks; nothing was written.", details=unknown)
-
-
-def _facts(execution_id: UUID) -> ExecutionFacts | None:
-    try:
-        return _known_facts(execution_id)
-    except FlowExecution.DoesNotExist:
-        return None
-
-
-@lru_cache(maxsize=10_000)
-def _known_facts(execution_id: UUID) -> ExecutionFacts:
-    """Remember the facts of executions that workers report to; a missing one raises and is not remembered."""
-    row = FlowExecution.objects.values_list("organization_id", "flow_id", "flow_version").get(pk=execution_id)
-    return ExecutionFacts(*row)

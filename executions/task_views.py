@@ -12,8 +12,10 @@ from rest_framework.response import Response
 from executions import schemas
 from executions import serializers as answers
 from executions.listing import part_of
-from executions.models import FlowExecution, TaskOutput, TaskStatus
+from executions.models import FlowExecution, TaskExecution, TaskOutput, TaskStatus
 from executions.tagging import tags_of
+from executions.task_executions import edit_task_execution, record_task_execution
+from executions.task_outputs import set_task_output
 from executions.task_statuses import record_task_statuses
 from flowplatform.accounts.models import OrganizationQuerySet, Scope
 from flowplatform.accounts.views import OrganizationViewSet
@@ -34,6 +36,11 @@ class OfExecutionViewSet(OrganizationViewSet[Row, OrganizationQuerySet]):
         if execution is None:
             raise NotFound
         return execution
+
+    def of_task(self, execution: FlowExecution, task_name: str | None) -> OrganizationQuerySet:
+        """Return the rows of an execution, or of one of its tasks."""
+        rows = self.rows().filter(flow_execution_id=execution.pk)
+        return rows if task_name is None else rows.filter(task_name=task_name)
 
 
 class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
@@ -73,19 +80,110 @@ class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
         """The history of an execution, or of one of its tasks, newest first."""
         execution = self.execution_or_404(self.path_id("flow_execution_id"))
         query = self.query(schemas.TaskStatusesQuery)
-        rows = self.rows().filter(flow_execution_id=execution.pk)
-        if query.task_name is not None:
-            rows = rows.filter(task_name=query.task_name)
+        rows = self.of_task(execution, query.task_name)
         place = f"task-status {execution.pk}"
         found, cursor = part_of(rows, by="position", place=place, cursor=query.cursor, limit=query.limit)
         statuses = [answers.status_answer(row) for row in found]
         return Response({"statuses": statuses, "next_cursor": cursor})
 
 
+class TaskExecutionViewSet(OfExecutionViewSet[TaskExecution]):
+    """Attempts of tasks: reported by workers, edited by people."""
+
+    model = TaskExecution
+
+    @extend_schema(
+        operation_id="report_task_execution",
+        summary="Report a task execution",
+        request=schemas.TaskExecutionBody,
+        responses={201: answers.TaskExecutionAnswer},
+        tags=["task executions"],
+    )
+    def create(self, request: Request) -> Response:
+        """One attempt of a task, inserted or updated: the same again makes the same. What is left out stays as it is.
+
+        The task's output follows its newest attempt.
+        """
+        self.require_service(Scope.EXECUTIONS_WRITE)
+        report = self.body(schemas.TaskExecutionBody)
+        return Response(record_task_execution(actor=self.actor, report=report), status=201)
+
+    @extend_schema(
+        operation_id="edit_task_execution",
+        summary="Edit a task execution",
+        parameters=query_parameters(schemas.EditQuery),
+        request=schemas.TaskExecutionEdit,
+        responses=answers.TaskExecutionAnswer,
+        tags=["task executions"],
+    )
+    def edit(self, request: Request) -> Response:
+        """The whole object as it was read, with changes. If somebody changed it meanwhile the answer is 409.
+
+        Every task downstream becomes stale; with `execute_flow` what is stale is queued again.
+        """
+        self.require_writer_somewhere(Scope.EXECUTIONS_WRITE)
+        query = self.query(schemas.EditQuery)
+        edit = self.body(schemas.TaskExecutionEdit)
+        attempt = self.rows().filter(pk=edit.id).first()
+        if attempt is None:
+            raise NotFound
+        self.require_writer(attempt.organization_id, Scope.EXECUTIONS_WRITE)
+        answer = edit_task_execution(
+            actor=self.actor, execution_id=attempt.flow_execution_id, edit=edit, execute_flow=query.execute_flow
+        )
+        return Response(answer)
+
+    @extend_schema(
+        operation_id="list_task_executions",
+        summary="List task executions",
+        parameters=query_parameters(schemas.TaskExecutionsQuery),
+        responses=answers.TaskExecutionsAnswer,
+        tags=["task executions"],
+    )
+    def list(self, request: Request) -> Response:
+        """The attempts of an execution's tasks with the live tags of each task, newest first."""
+        query = self.query(schemas.TaskExecutionsQuery)
+        execution = self.execution_or_404(query.flow_execution_id)
+        rows = self.of_task(execution, query.task_name)
+        if query.task_execution_idx is not None:
+            rows = rows.filter(task_execution_idx=query.task_execution_idx)
+        place = f"task-executions {execution.pk}"
+        found, cursor = part_of(rows, by="id", place=place, cursor=query.cursor, limit=query.limit)
+        tags = tags_of(execution.pk, {row.task_name for row in found})
+        attempts = [answers.task_execution_answer(row, tags.get(row.task_name, [])) for row in found]
+        return Response({"task_executions": attempts, "next_cursor": cursor})
+
+    @extend_schema(
+        operation_id="get_task_execution",
+        summary="Get a task execution",
+        responses=answers.TaskExecutionAnswer,
+        tags=["task executions"],
+    )
+    def retrieve(self, request: Request, task_execution_id: str) -> Response:
+        """One attempt of a task."""
+        attempt = self.row_or_404("task_execution_id")
+        execution = self.execution_or_404(attempt.flow_execution_id)
+        tags = tags_of(execution.pk, [attempt.task_name]).get(attempt.task_name, [])
+        return Response(answers.task_execution_answer(attempt, tags))
+
+
 class TaskOutputViewSet(OfExecutionViewSet[TaskOutput]):
     """The derived state of tasks."""
 
     model = TaskOutput
+
+    @extend_schema(
+        operation_id="set_task_output",
+        summary="Set a task's output",
+        request=schemas.TaskOutputBody,
+        responses={201: answers.TaskOutputAnswer},
+        tags=["task outputs"],
+    )
+    def create(self, request: Request) -> Response:
+        """Summary and output of a task. What is left out stays as it is."""
+        self.require_service(Scope.EXECUTIONS_WRITE)
+        body = self.body(schemas.TaskOutputBody)
+        return Response(set_task_output(actor=self.actor, body=body), status=201)
 
     @extend_schema(
         operation_id="list_task_outputs",
@@ -98,9 +196,7 @@ class TaskOutputViewSet(OfExecutionViewSet[TaskOutput]):
         """The state of every task of an execution that has reported, or of one of them, newest first."""
         query = self.query(schemas.TaskOutputsQuery)
         execution = self.execution_or_404(query.flow_execution_id)
-        rows = self.rows().filter(flow_execution_id=execution.pk)
-        if query.task_name is not None:
-            rows = rows.filter(task_name=query.task_name)
+        rows = self.of_task(execution, query.task_name)
         place = f"task-outputs {execution.pk}"
         found, cursor = part_of(rows, by="id", place=place, cursor=query.cursor, limit=query.limit)
         tags = tags_of(execution.pk, [row.task_name for row in found])

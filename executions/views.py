@@ -10,6 +10,7 @@ from executions import serializers as answers
 from executions.filters import filtered
 from executions.listing import page_of
 from executions.models import Flow, FlowExecution, FlowExecutionQuerySet, FlowQuerySet
+from executions.reruns import execute_again
 from executions.services import (
     change_execution_status,
     create_flow,
@@ -166,6 +167,22 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
         execution = self.row_or_404("flow_execution_id", lambda rows: rows.alive())
         self.require_writer(execution.organization_id, Scope.EXECUTIONS_WRITE)
         request_cancel(actor=self.actor, execution_id=execution.pk)
+        return Response(status=204)
+
+    @extend_schema(
+        operation_id="execute_flow_execution",
+        summary="Execute again",
+        request=None,
+        parameters=query_parameters(schemas.ExecuteQuery),
+        responses={204: None},
+        tags=["flow executions"],
+    )
+    def execute(self, request: Request, flow_execution_id: str) -> Response:
+        """Queue the execution again for its workers: every task that has reported, or only the stale ones."""
+        query = self.query(schemas.ExecuteQuery)
+        execution = self.row_or_404("flow_execution_id", lambda rows: rows.alive())
+        self.require_writer(execution.organization_id, Scope.EXECUTIONS_WRITE)
+        execute_again(actor=self.actor, execution_id=execution.pk, only_stale=query.only_stale)
         return Response(status=204)
 
     @extend_schema(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from django.http import QueryDict
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from flowplatform.errors import Unprocessable
@@ -33,6 +33,13 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _written_out(value: object) -> object:
+    """Refuse numbers, and texts of digits: pydantic would take them as seconds since 1970."""
+    if not isinstance(value, str) or value.replace(".", "").strip("+- ").isdecimal():
+        raise PydanticCustomError("datetime_type", "A time in ISO 8601 is expected, such as 2026-11-22T08:30:00Z")
+    return value
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -41,8 +48,11 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 Identifier = Annotated[UUID, Field(strict=False)]
+Author = Annotated[
+    str, Field(description="`user:<username>` or `service:<account name>`, as it was then.", examples=["user:alice"])
+]
 QueryText = Annotated[str, StringConstraints(max_length=255), AfterValidator(_without_nul)]
-Moment = Annotated[datetime, Field(strict=False), AfterValidator(_in_utc)]
+Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 _identifier: TypeAdapter[UUID] = TypeAdapter(Identifier)
 

@@ -7,7 +7,7 @@ from django.urls.converters import StringConverter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from executions.pages import FlowListPage, FlowPage
-from executions.task_views import TaskOutputViewSet, TaskStatusViewSet
+from executions.task_views import TaskExecutionViewSet, TaskOutputViewSet, TaskStatusViewSet
 from executions.views import FlowExecutionViewSet, FlowViewSet
 from notifications.views import EventViewSet
 from tags.views import TaskTagViewSet
@@ -30,13 +30,16 @@ api: list[URLPattern] = [
         FlowExecutionViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
     ),
     path("api/flow-executions/<id:flow_execution_id>/cancel", FlowExecutionViewSet.as_view({"post": "cancel"})),
+    path("api/flow-executions/<id:flow_execution_id>/execute", FlowExecutionViewSet.as_view({"post": "execute"})),
     path("api/flow-executions/<id:flow_execution_id>/status", FlowExecutionViewSet.as_view({"patch": "set_status"})),
     path(
         "api/flow-executions/<id:flow_execution_id>/task-status",
         TaskStatusViewSet.as_view({"get": "list", "post": "create"}),
     ),
     path("api/task-tags", TaskTagViewSet.as_view({"get": "list", "patch": "change"})),
-    path("api/task-outputs", TaskOutputViewSet.as_view({"get": "list"})),
+    path("api/task-executions", TaskExecutionViewSet.as_view({"get": "list", "post": "create", "put": "edit"})),
+    path("api/task-executions/<id:task_execution_id>", TaskExecutionViewSet.as_view({"get": "retrieve"})),
+    path("api/task-outputs", TaskOutputViewSet.as_view({"get": "list", "post": "create"})),
     path("api/task-outputs/<id:task_output_id>", TaskOutputViewSet.as_view({"get": "retrieve"})),
 ]
 

@@ -23,12 +23,14 @@ class TagOperation(Body):
     """Add or remove one tag of a task."""
 
     # Any text here: another operation is 400 for the whole batch, with the indexes, as the contract says.
-    operation: str = Field(max_length=20, json_schema_extra={"enum": ["add", "remove"]})
+    operation: str = Field(max_length=20, json_schema_extra={"enum": ["add", "remove"]}, description="What to do.")
     flow_execution_id: Identifier
-    task_name: str = Field(min_length=1, max_length=200)
-    tag: str = Field(min_length=1, max_length=200)
-    tag_type: str = Field(min_length=1, max_length=100)
-    tag_metadata: Annotated[Any, AfterValidator(_small)] = None
+    task_name: str = Field(min_length=1, max_length=200, examples=["extract"])
+    tag: str = Field(min_length=1, max_length=200, examples=["approved"])
+    tag_type: str = Field(min_length=1, max_length=100, examples=["review"])
+    tag_metadata: Annotated[Any, AfterValidator(_small)] = Field(
+        None, description="At most 4 KiB as JSON. Other metadata makes another tag.", examples=[{"note": "clean scan"}]
+    )
 
 
 class TagBatch(Body):
@@ -40,6 +42,6 @@ class TagBatch(Body):
 class TaskTagsQuery(Query):
     """The tags of an execution, or of one of its tasks."""
 
-    flow_execution_id: UUID
-    task_name: QueryText | None = None
+    flow_execution_id: UUID = Field(description="The execution whose tags are listed.")
+    task_name: QueryText | None = Field(None, description="Only of this task.", examples=["extract"])
     include_deleted: bool = Field(False, description="Also the removed ones: the trail.")

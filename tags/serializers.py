@@ -4,8 +4,10 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from flowplatform.openapi.examples import IDS
+from flowplatform.schemas import Author
 from tags.models import TagStatus, TaskTag
 
 Outcome = Literal["added", "removed", "already_exists", "not_found"]
@@ -28,17 +30,17 @@ class TaskTagAnswer(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: UUID
+    id: UUID = Field(examples=[IDS["task_tag_id"]])
     flow_execution_id: UUID
-    task_name: str
-    tag: str
-    tag_type: str
-    tag_metadata: Any
+    task_name: str = Field(examples=["extract"])
+    tag: str = Field(examples=["approved"])
+    tag_type: str = Field(examples=["review"])
+    tag_metadata: Any = Field(examples=[{"note": "clean scan"}])
     status: TagStatus
     created_at: datetime
-    created_by: str
+    created_by: Author
     updated_at: datetime
-    modified_by: str
+    modified_by: Author
     organization_id: UUID
 
 

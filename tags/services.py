@@ -21,7 +21,7 @@ import uuid_utils.compat as uuid_utils
 from django.db import connection
 from rest_framework.exceptions import NotFound, PermissionDenied
 
-from executions.definitions import task_names
+from executions.definitions import refuse_unknown_tasks, task_names
 from executions.models import ExecutionStatus, FlowExecution
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
@@ -197,13 +197,8 @@ def _lock_executions(actor: Actor, ids: set[UUID]) -> dict[UUID, FlowExecution]:
 def _refuse_unknown_tasks(operations: Sequence[TagOperation], executions: dict[UUID, FlowExecution]) -> None:
     versions = {pk: (execution.flow_id, execution.flow_version) for pk, execution in executions.items()}
     names = task_names(list(versions.values()))
-    wrong = [
-        {"index": index, "task_name": operation.task_name}
-        for index, operation in enumerate(operations)
-        if operation.task_name not in names[versions[operation.flow_execution_id]]
-    ]
-    if wrong:
-        raise BadRequest("The flow version does not define these tasks; nothing was written.", details=wrong)
+    known = (names[versions[operation.flow_execution_id]] for operation in operations)
+    refuse_unknown_tasks(zip((operation.task_name for operation in operations), known, strict=True))
 
 
 def _database_now() -> datetime:

@@ -63,6 +63,17 @@ def make_flow(organization: Organization, *names: str, display_name: str = "Invo
     )
 
 
+def make_flow_of(organization: Organization, /, **tasks: list[str]) -> Flow:
+    """Make a flow of tasks, each with the names of those it depends on."""
+    return create_flow(
+        actor=make_actor(organization),
+        organization_id=organization.pk,
+        display_name="Invoices",
+        description="",
+        definition=FlowDefinition.model_validate(definition(*tasks, **tasks)),
+    )
+
+
 def make_execution(flow: Flow) -> FlowExecution:
     return queue_execution(actor=make_actor(flow.organization), flow=flow, input={})
 
