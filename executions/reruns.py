@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from executions.facts import facts_of
 from executions.locks import hold_execution, hold_tasks
-from executions.models import ExecutionStatus, FlowExecution, StaleStatus, TaskExecution, TaskOutput, TaskStatus
+from executions.models import ExecutionStatus, FlowExecution, StaleStatus, TaskOutput, TaskStatus
 from executions.services import set_execution_status
 from executions.staleness import QUEUED
 from executions.task_changes import TaskChanges
@@ -38,7 +38,7 @@ _QUEUE_OUTPUTS = """
     UPDATE executions_taskoutput
     SET processing_status = 'queued', updated_at = clock_timestamp(), modified_by = %(actor)s
     WHERE flow_execution_id = %(execution)s AND task_name = ANY(%(names)s::text[])
-    RETURNING *
+    RETURNING id, task_name
 """
 
 _QUEUE_NEWEST_ATTEMPTS = """
@@ -50,13 +50,13 @@ _QUEUE_NEWEST_ATTEMPTS = """
         ORDER BY task_name, task_execution_idx DESC
     ) AS newest
     WHERE attempt.id = newest.id
-    RETURNING attempt.*
+    RETURNING attempt.id, attempt.task_name
 """
 
 _EDITS_TAKE_EFFECT = """
     UPDATE {table} SET edited_status = 'edited_reexecuted', updated_at = clock_timestamp(), modified_by = %(actor)s
     WHERE flow_execution_id = %(execution)s AND edited_status = 'edited_not_reexecuted'
-    RETURNING *
+    RETURNING id, task_name
 """
 _EDITED_ATTEMPTS = _EDITS_TAKE_EFFECT.format(table="executions_taskexecution")
 _EDITED_OUTPUTS = _EDITS_TAKE_EFFECT.format(table="executions_taskoutput")
@@ -71,7 +71,7 @@ def execute_again(*, actor: Actor, execution_id: UUID, only_stale: bool) -> None
     execution = hold_execution(execution_id)
     refuse_while_cancelling(execution)
     hold_tasks(execution_id)
-    changes = TaskChanges(facts_of(actor, execution_id), execution_id)
+    changes = TaskChanges(actor, facts_of(actor, execution_id), execution_id)
     queue_again(changes, actor, execution, only_stale=only_stale)
     changes.publish()
 
@@ -91,21 +91,26 @@ def queue_again(changes: TaskChanges, actor: Actor, execution: FlowExecution, *,
     if only_stale:
         tasks = tasks.filter(stale_status=StaleStatus.STALE)
     if tasks.exists() or not only_stale:
-        _queue_tasks(changes, actor, tasks)
+        _queue_tasks(changes, tasks)
         set_execution_status(execution, ExecutionStatus.QUEUED, actor)
-    parameters = {"actor": actor.name, "execution": execution.pk}
-    changes.add_attempts(TaskExecution.objects.raw(_EDITED_ATTEMPTS, parameters))
-    changes.add_outputs(TaskOutput.objects.raw(_EDITED_OUTPUTS, parameters))
+    changes.update_attempts(_EDITED_ATTEMPTS)
+    changes.update_outputs(_EDITED_OUTPUTS)
 
 
-def _queue_tasks(changes: TaskChanges, actor: Actor, tasks: QuerySet[Any, Any]) -> None:
+def _queue_tasks(changes: TaskChanges, tasks: QuerySet[Any, Any]) -> None:
+    """Queue tasks; what the history tells of them needs no event of the output besides."""
     not_queued = tasks.exclude(processing_status=QUEUED) | tasks.filter(processing_status=None)
     names = list(not_queued.order_by("task_name").values_list("task_name", flat=True))
-    parameters = {"actor": actor.name, "execution": changes.execution_id, "names": names}
+    told = _append_to_history(changes, names)
+    changes.run(_QUEUE_OUTPUTS, names=sorted(told))
+    changes.update_outputs(_QUEUE_OUTPUTS, names=[name for name in names if name not in told])
+    changes.update_attempts(_QUEUE_NEWEST_ATTEMPTS, names=names)
+
+
+def _append_to_history(changes: TaskChanges, names: list[str]) -> set[str]:
+    """Append `queued` to the history of the tasks that have one; return their names."""
     uids = [uuid_utils.uuid7() for _ in names]
-    history = list(TaskStatus.objects.raw(_APPEND_TO_HISTORY, {**parameters, "uids": uids}))
-    changes.add_statuses(history)
-    told = {row.task_name for row in history}
-    outputs = TaskOutput.objects.raw(_QUEUE_OUTPUTS, parameters)
-    changes.add_outputs(row for row in outputs if row.task_name not in told or changes.tells_of(row))
-    changes.add_attempts(TaskExecution.objects.raw(_QUEUE_NEWEST_ATTEMPTS, parameters))
+    parameters = {"execution": changes.execution_id, "names": names, "uids": uids}
+    rows = list(TaskStatus.objects.raw(_APPEND_TO_HISTORY, parameters))
+    changes.note_statuses(rows)
+    return {row.task_name for row in rows}

@@ -9,16 +9,15 @@ ran on the old input.
 from collections.abc import Collection
 from uuid import UUID
 
-from executions.models import StaleStatus, TaskExecution, TaskOutput
+from executions.models import StaleStatus, TaskExecution
 from executions.task_changes import TaskChanges
-from flowplatform.accounts.actors import Actor
 
 QUEUED = "queued"
 
 _MARK = """
     UPDATE {table} SET stale_status = 'stale', updated_at = clock_timestamp(), modified_by = %(actor)s
     WHERE flow_execution_id = %(execution)s AND task_name = ANY(%(names)s::text[]) AND stale_status <> 'stale'
-    RETURNING *
+    RETURNING id, task_name
 """
 _MARK_ATTEMPTS = _MARK.format(table="executions_taskexecution")
 _MARK_OUTPUTS = _MARK.format(table="executions_taskoutput")
@@ -39,21 +38,19 @@ _STARTED = """
           SELECT FROM executions_taskexecution AS attempt
           WHERE attempt.flow_execution_id = output.flow_execution_id AND attempt.task_name = output.task_name
       )
-    RETURNING output.*
+    RETURNING output.id, output.task_name
 """
 
 
-def mark_stale(changes: TaskChanges, actor: Actor, task_names: Collection[str]) -> None:
-    """Mark the attempts and outputs of tasks stale, and note those that were not. The tasks are locked."""
-    parameters = {"actor": actor.name, "execution": changes.execution_id, "names": list(task_names)}
-    changes.add_attempts(TaskExecution.objects.raw(_MARK_ATTEMPTS, parameters))
-    changes.add_outputs(TaskOutput.objects.raw(_MARK_OUTPUTS, parameters))
+def mark_stale(changes: TaskChanges, task_names: Collection[str]) -> None:
+    """Mark the attempts and outputs of tasks stale where they were not."""
+    changes.update_attempts(_MARK_ATTEMPTS, names=list(task_names))
+    changes.update_outputs(_MARK_OUTPUTS, names=list(task_names))
 
 
 def note_started(changes: TaskChanges, task_names: Collection[str], uids: Collection[UUID]) -> None:
     """Make tasks without attempts consistent where the history rows `uids` say that they left the queue."""
-    parameters = {"execution": changes.execution_id, "names": list(task_names), "uids": list(uids)}
-    changes.add_outputs(TaskOutput.objects.raw(_STARTED, parameters))
+    changes.update_outputs(_STARTED, names=list(task_names), uids=list(uids))
 
 
 def after_report(attempt: TaskExecution, processing_status: str) -> str:

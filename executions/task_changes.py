@@ -1,62 +1,90 @@
-"""What a transaction changed in the tasks of an execution, told in events: every row once, as it is in the end."""
+"""What a transaction changed in the tasks of an execution, told in events: every row once, as it is in the end.
 
-from collections.abc import Iterable, Iterator
+An edit may change thousands of rows. So the database makes their events itself, from the rows; the SQL of an object is
+made from the same schema as its answer (`object_sql`).
+"""
+
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
+
 from executions.facts import ExecutionFacts
 from executions.models import TaskExecution, TaskOutput, TaskStatus
-from executions.serializers import status_answer, task_execution_answer, task_output_answer
+from executions.serializers import TaskExecutionAnswer, TaskOutputAnswer, status_answer
 from executions.tagging import tags_of
+from flowplatform.accounts.actors import Actor
+from flowplatform.encoding import encode, object_sql
 from notifications import publish
 
 STATUSES_PER_EVENT = 100  # as many as a batch of a worker has at most
 
-Tags = dict[str, list[dict[str, Any]]]
-Change = tuple[str, dict[str, Any]]  # the type of an event and its data
+_TAGS = "COALESCE(tags.value, '[]'::json)"
+_CHANGED = f"""
+    SELECT 'task_execution.updated' AS type, {object_sql(TaskExecutionAnswer, "attempt", tags=_TAGS)} AS data
+    FROM executions_taskexecution AS attempt LEFT JOIN json_each(%(tags)s::json) AS tags ON tags.key = attempt.task_name
+    WHERE attempt.id = ANY(%(attempts)s::uuid[])
+    UNION ALL
+    SELECT 'task_output.updated',
+           {object_sql(TaskOutputAnswer, "output", tags=_TAGS, flow_version="%(flow_version)s::int")}
+    FROM executions_taskoutput AS output LEFT JOIN json_each(%(tags)s::json) AS tags ON tags.key = output.task_name
+    WHERE output.id = ANY(%(outputs)s::uuid[])
+"""  # noqa: S608  (made of our own names only)
 
 
 class TaskChanges:
-    """Collects changed rows of one execution, by id: a row that changes again replaces what was known of it."""
+    """Makes changes to the tasks of an execution, which are locked, and remembers the rows that it has to tell of."""
 
-    def __init__(self, facts: ExecutionFacts, execution_id: UUID) -> None:
-        self.facts = facts
+    def __init__(self, actor: Actor, facts: ExecutionFacts, execution_id: UUID) -> None:
         self.execution_id = execution_id
-        self._attempts: dict[UUID, TaskExecution] = {}
-        self._outputs: dict[UUID, TaskOutput] = {}
+        self._actor = actor
+        self._facts = facts
+        self._attempts: dict[UUID, str] = {}  # names of tasks
+        self._outputs: dict[UUID, str] = {}
         self._statuses: list[TaskStatus] = []
 
-    def add_attempts(self, attempts: Iterable[TaskExecution]) -> None:
-        """Tell of task executions."""
-        self._attempts |= {attempt.pk: attempt for attempt in attempts}
+    def run(self, sql: str, **parameters: Any) -> list[Any]:
+        """Run a statement on this execution by this actor and return its rows; nothing is told of them."""
+        with connection.cursor() as cursor:
+            cursor.execute(sql, {"execution": self.execution_id, "actor": self._actor.name, **parameters})
+            rows: list[Any] = cursor.fetchall()
+        return rows
 
-    def add_outputs(self, outputs: Iterable[TaskOutput]) -> None:
-        """Tell of task outputs."""
-        self._outputs |= {output.pk: output for output in outputs}
+    def update_attempts(self, sql: str, **parameters: Any) -> None:
+        """Run an update of task executions that returns their ids and the names of their tasks."""
+        self._attempts |= dict(self.run(sql, **parameters))
 
-    def add_statuses(self, statuses: Iterable[TaskStatus]) -> None:
-        """Tell of new rows of the history."""
-        self._statuses += statuses
+    def update_outputs(self, sql: str, **parameters: Any) -> None:
+        """Run an update of task outputs that returns their ids and the names of their tasks."""
+        self._outputs |= dict(self.run(sql, **parameters))
 
-    def tells_of(self, output: TaskOutput) -> bool:
-        """Say whether an output is among the changed rows."""
-        return output.pk in self._outputs
+    def note(self, *rows: TaskExecution | TaskOutput) -> None:
+        """Tell of rows that were saved."""
+        for row in rows:
+            (self._attempts if isinstance(row, TaskExecution) else self._outputs)[row.pk] = row.task_name
 
-    def publish(self) -> Tags:
-        """Publish an event per changed row, and the history by the hundred; return the live tags of the tasks."""
-        names = {attempt.task_name for attempt in self._attempts.values()}
-        names |= {output.task_name for output in self._outputs.values()}
-        tags = tags_of(self.execution_id, names)
-        organization_id, flow_id = self.facts.organization_id, self.facts.flow_id
-        publish(*((organization_id, flow_id, type_, self.execution_id, data) for type_, data in self._changes(tags)))
-        return tags
+    def note_statuses(self, rows: Iterable[TaskStatus]) -> None:
+        """Tell of rows that were appended to the history."""
+        self._statuses += rows
 
-    def _changes(self, tags: Tags) -> Iterator[Change]:
-        for attempt in self._attempts.values():
-            yield "task_execution.updated", task_execution_answer(attempt, tags.get(attempt.task_name, []))
-        for output in self._outputs.values():
-            version, its_tags = self.facts.flow_version, tags.get(output.task_name, [])
-            yield "task_output.updated", task_output_answer(output, version, its_tags)
+    def publish(self) -> None:
+        """Publish an event per changed row, and the history by the hundred."""
+        facts, execution_id = self._facts, self.execution_id
+        changed: dict[str, Any] = {
+            "attempts": list(self._attempts),
+            "outputs": list(self._outputs),
+            "tags": encode(tags_of(execution_id, {*self._attempts.values(), *self._outputs.values()})).decode(),
+            "flow_version": facts.flow_version,
+        }
+        publish(
+            *(
+                (facts.organization_id, facts.flow_id, "task_status.added", execution_id, {"statuses": statuses})
+                for statuses in self._in_parts()
+            ),
+            selected=(facts.organization_id, facts.flow_id, execution_id, _CHANGED, changed),
+        )
+
+    def _in_parts(self) -> Iterator[Collection[dict[str, Any]]]:
         for begin in range(0, len(self._statuses), STATUSES_PER_EVENT):
-            rows = self._statuses[begin : begin + STATUSES_PER_EVENT]
-            yield "task_status.added", {"statuses": [status_answer(row) for row in rows]}
+            yield [status_answer(row) for row in self._statuses[begin : begin + STATUSES_PER_EVENT]]

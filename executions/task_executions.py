@@ -1,7 +1,6 @@
 """Attempts of tasks: workers report them, people edit what they produced."""
 
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from rest_framework.exceptions import NotFound
@@ -12,7 +11,6 @@ from executions.locks import hold_execution, hold_task, hold_tasks
 from executions.models import EditedStatus, TaskExecution, TaskOutput, TaskStatus
 from executions.reruns import queue_again, refuse_while_cancelling
 from executions.schemas import TaskExecutionBody, TaskExecutionEdit
-from executions.serializers import task_execution_answer
 from executions.staleness import after_report, mark_stale
 from executions.task_changes import TaskChanges
 from flowplatform.accounts.actors import Actor
@@ -24,8 +22,8 @@ _REPORTED = ("processing_status", "input", "output", "error", "started_at", "com
 
 
 @retried_transaction
-def record_task_execution(*, actor: Actor, report: TaskExecutionBody) -> dict[str, Any]:
-    """Insert or update an attempt as its worker reports it; return it as the contract shows it.
+def record_task_execution(*, actor: Actor, report: TaskExecutionBody) -> TaskExecution:
+    """Insert or update an attempt as its worker reports it.
 
     Fields that the report leaves out stay as they are. The same report again makes the same attempt.
     Raises 404 for an execution that is missing, deleted or foreign, 400 for a task name its version does not define.
@@ -42,17 +40,17 @@ def record_task_execution(*, actor: Actor, report: TaskExecutionBody) -> dict[st
     attempt.stale_status = after_report(attempt, report.processing_status)
     _write(attempt, report, report.model_fields_set, actor, output.updated_at)
     _follow(output, attempt, with_output="output" in report.model_fields_set)
-    changes = TaskChanges(facts, report.flow_execution_id)
-    changes.add_attempts([attempt])
-    changes.add_outputs([output])
-    return task_execution_answer(attempt, changes.publish().get(attempt.task_name, []))
+    changes = TaskChanges(actor, facts, report.flow_execution_id)
+    changes.note(attempt, output)
+    changes.publish()
+    return attempt
 
 
 @retried_transaction
 def edit_task_execution(
     *, actor: Actor, execution_id: UUID, edit: TaskExecutionEdit, execute_flow: bool
-) -> dict[str, Any]:
-    """Replace what an attempt of the execution says by what a person made of it; return it as the contract shows it.
+) -> TaskExecution:
+    """Replace what an attempt of the execution says by what a person made of it.
 
     1. Lock the execution and its tasks.
     2. Compare: what identifies the attempt may not differ (422), and it must be as it was when it was read (409).
@@ -66,7 +64,7 @@ def edit_task_execution(
     if execute_flow:
         refuse_while_cancelling(execution)
     hold_tasks(execution_id)
-    attempt = TaskExecution.objects.filter(pk=edit.id, flow_execution_id=execution_id).first()
+    attempt: TaskExecution | None = TaskExecution.objects.filter(pk=edit.id, flow_execution_id=execution_id).first()
     if attempt is None:
         raise NotFound
     _compare(attempt, edit)
@@ -74,13 +72,13 @@ def edit_task_execution(
     attempt.edited_status = EditedStatus.REEXECUTED if execute_flow else EditedStatus.NOT_REEXECUTED
     _write(attempt, edit, _REPORTED, actor, output.updated_at)
     _follow(output, attempt, with_output=True)
-    changes = TaskChanges(facts, execution_id)
-    changes.add_attempts([attempt])
-    changes.add_outputs([output])
-    mark_stale(changes, actor, downstream(facts.version, attempt.task_name))
+    changes = TaskChanges(actor, facts, execution_id)
+    changes.note(attempt, output)
+    mark_stale(changes, downstream(facts.version, attempt.task_name))
     if execute_flow:
         queue_again(changes, actor, execution, only_stale=True)
-    return task_execution_answer(attempt, changes.publish().get(attempt.task_name, []))
+    changes.publish()
+    return attempt
 
 
 def _attempt(report: TaskExecutionBody) -> TaskExecution | None:

@@ -1,20 +1,18 @@
 """Task outputs as a service sets them; what else they say is derived (`task_statuses.py`, `task_executions.py`)."""
 
-from typing import Any
-
 from executions.definitions import refuse_unknown_tasks
 from executions.facts import facts_of
 from executions.locks import hold_task
+from executions.models import TaskOutput
 from executions.schemas import TaskOutputBody
-from executions.serializers import task_output_answer
 from executions.task_changes import TaskChanges
 from flowplatform.accounts.actors import Actor
 from flowplatform.transactions import retried_transaction
 
 
 @retried_transaction
-def set_task_output(*, actor: Actor, body: TaskOutputBody) -> dict[str, Any]:
-    """Set the summary or the output of a task, or both; return the task output as the contract shows it.
+def set_task_output(*, actor: Actor, body: TaskOutputBody) -> TaskOutput:
+    """Set the summary or the output of a task, or both.
 
     Raises 404 for an execution that is missing, deleted or foreign, 400 for a task name its version does not define.
     """
@@ -24,6 +22,7 @@ def set_task_output(*, actor: Actor, body: TaskOutputBody) -> dict[str, Any]:
     for field in body.model_fields_set & {"summary", "output"}:
         setattr(row, field, getattr(body, field))
     row.save()
-    changes = TaskChanges(facts, body.flow_execution_id)
-    changes.add_outputs([row])
-    return task_output_answer(row, facts.flow_version, changes.publish().get(row.task_name, []))
+    changes = TaskChanges(actor, facts, body.flow_execution_id)
+    changes.note(row)
+    changes.publish()
+    return row

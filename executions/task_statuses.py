@@ -111,7 +111,7 @@ def _write(actor: Actor, execution_id: UUID, facts: ExecutionFacts, updates: Seq
     data = {"statuses": orjson.Fragment(answer)}
     publish((facts.organization_id, facts.flow_id, "task_status.added", execution_id, data))
     if rows[0][2]:  # rarely: a task among them is stale
-        changes = TaskChanges(facts, execution_id)
+        changes = TaskChanges(actor, facts, execution_id)
         note_started(changes, parameters["names"], uids)
         changes.publish()
     return answer

@@ -1,10 +1,33 @@
 """How values are written as JSON, in REST answers and in events alike."""
 
+from datetime import datetime
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 
 def encode(value: Any) -> bytes:
     """Encode a value as the API shows it: ids as text, times as ISO 8601 in UTC with a `Z`."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+
+
+def object_sql(schema: type[BaseModel], row: str, **instead: str) -> str:
+    """Return the SQL that makes of a table's row the JSON object which `encode` makes of `schema`.
+
+    `row` is the name of the row in the query. Fields are the columns of their names; `instead` has the SQL of those
+    that are none. Times are written as `encode` writes them.
+    """
+    pairs = []
+    for name, field in schema.model_fields.items():
+        value = instead.get(name, f"{row}.{name}")
+        pairs.append(f"'{name}', {_time_sql(value) if field.annotation in _TIMES else value}")
+    return f"json_build_object({', '.join(pairs)})"
+
+
+_TIMES = (datetime, datetime | None)
+
+
+def _time_sql(value: str) -> str:
+    text = f"""to_char({value} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    return f"replace({text}, '.000000Z', 'Z')"

@@ -381,13 +381,20 @@ def test_an_edit_of_an_older_state_is_409_and_changes_nothing(
     assert TaskExecution.objects.get(pk=known["id"]).output == 2
 
 
-def test_every_task_downstream_becomes_stale_and_no_other(execution: FlowExecution, worker: Api, editor: Api) -> None:
+@pytest.mark.parametrize(
+    ("task", "downstream"),
+    [
+        ("scan", {"extract", "archive", "classify", "report"}),
+        ("extract", {"classify", "report"}),
+        ("report", set()),
+        ("audit", set()),
+    ],
+)
+def test_every_task_downstream_becomes_stale_and_no_other(
+    execution: FlowExecution, worker: Api, editor: Api, task: str, downstream: set[str]
+) -> None:
     run_all(worker, execution)
-    known = report(worker, execution, "extract")
-    edited(editor, known)
-    assert stale_tasks(execution) == ({"classify", "report"}, {"classify", "report"})
-    edited(editor, report(worker, execution, "scan"))
-    downstream = {"extract", "archive", "classify", "report"}
+    edited(editor, report(worker, execution, task))
     assert stale_tasks(execution) == (downstream, downstream)
 
 
