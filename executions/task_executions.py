@@ -34,7 +34,6 @@ def record_task_execution(*, actor: Actor, report: TaskExecutionBody) -> TaskExe
     attempt = _attempt(report) or TaskExecution(
         organization_id=facts.organization_id,
         created_at=output.updated_at,
-        updated_at=output.updated_at,
         **{field: getattr(report, field) for field in _IDENTITY},
     )
     attempt.stale_status = after_report(attempt, report.processing_status)
@@ -108,7 +107,7 @@ def _write(
     for field in fields:
         setattr(attempt, field, getattr(said, field))
     attempt.modified_by = actor.name
-    attempt.updated_at = max(now, attempt.updated_at + timedelta(microseconds=1))
+    attempt.updated_at = max(now, attempt.updated_at + timedelta(microseconds=1)) if attempt.updated_at else now
     attempt.save()
 
 

@@ -181,6 +181,14 @@ def test_a_report_is_told_in_two_events_that_hold_the_objects(execution: FlowExe
     assert output == worker.get(f"/api/task-outputs/{output['id']}").json()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "2026-11-22T08:00:00.5+02:00", "9999-12-31T23:59:59.999999Z"])
+def test_events_say_exactly_what_the_answers_say(execution: FlowExecution, worker: Api, time: str) -> None:
+    values = ['quote " and \\ and 🕰', 1e22, 2**63, 0.1, 1e308, {"": None}]
+    answer = report(worker, execution, input=values, error=values, started_at=time, completed_at=time)
+    assert events_of(execution, "task_execution.updated") == [answer]
+    assert answer["created_at"] == answer["updated_at"]
+
+
 def test_live_tags_of_the_task_are_shown_everywhere(execution: FlowExecution, worker: Api) -> None:
     task = {"flow_execution_id": str(execution.pk), "task_name": "extract", "tag_type": "review"}
     operations = [{"operation": "add", "tag": tag, **task} for tag in ("approved", "urgent")]
