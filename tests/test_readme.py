@@ -46,6 +46,8 @@ def test_the_first_requests_work_when_pasted(platform: Platform) -> None:
         '"statuses":[',
         '"run_number":1',
         '{"tags":[{"status":"added"}]}',
+        '"edited_status":"edited_reexecuted"',
+        '"output":{"total":119}',
         '"tag_metadata":{"note":"clean scan"}',
         '"type":"task_status.added"',
         '"status":"completed"',
