@@ -1,25 +1,155 @@
-"""Staff's view of the event log: where the streams stand and what waits for a number."""
+"""Staff's view of the event log: where the streams stand, and what waits for a number."""
+
+from typing import Any
 
 from django.contrib import admin
+from django.db.models import Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Now
+from django.http import HttpRequest
+from django.utils.html import format_html
 
+from flowplatform.accounts.models import Organization
+from flowplatform.accounts.organization_filter import OrganizationFilter
+from flowplatform.admin_lists import as_uuid
 from flowplatform.readonly_admin import ReadOnlyAdmin
+from notifications.backlog import LATE, as_text
 from notifications.models import Event, Stream
+
+TYPES_AMONG = 1_000  # the newest events whose types are offered: looking through the whole log takes too long
+
+
+def outbox() -> QuerySet[Event]:
+    """Return the events of a stream that wait for a number, for use in a query over streams."""
+    return Event.objects.filter(flow_id=OuterRef("flow_id"), offset__isnull=True)
+
+
+def _age(since: Any) -> "ExpressionWrapper[Any]":
+    return ExpressionWrapper(Now() - since, output_field=DurationField())
+
+
+def _shown_age(age: Any) -> str:
+    """Return an age for a column; one that is a fault stands out."""
+    mark = '<strong style="color: var(--error-fg)">{} (fault)</strong>' if age > LATE else "{}"
+    return format_html(mark, as_text(age))
+
+
+class BacklogFilter(admin.SimpleListFilter):
+    """Streams by what waits in them."""
+
+    title = "backlog"
+    parameter_name = "backlog"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the streams where anything waits, and those where it waits for too long."""
+        seconds = int(LATE.total_seconds())
+        return [("waiting", "Events wait"), ("late", f"For more than {seconds} s (a fault)"), ("none", "None waits")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the choice."""
+        choices = {
+            "waiting": Exists(outbox()),
+            "late": Exists(outbox().filter(created_at__lt=Now() - LATE)),
+            "none": ~Exists(outbox()),
+        }
+        chosen = self.value() or ""
+        return queryset.filter(choices[chosen]) if chosen in choices else queryset
+
+
+class NumberFilter(admin.SimpleListFilter):
+    """Events by whether the relay has numbered them."""
+
+    title = "number"
+    parameter_name = "number"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer both."""
+        return [("waiting", "Waits for one"), ("given", "Has one")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the choice."""
+        choices = {"waiting": True, "given": False}
+        chosen = self.value() or ""
+        return queryset.filter(offset__isnull=choices[chosen]) if chosen in choices else queryset
+
+
+class RecentTypeFilter(admin.SimpleListFilter):
+    """Events by type. The types are those of the newest events."""
+
+    title = "type"
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the types in use."""
+        newest = Event.objects.order_by("-pk").values_list("type", flat=True)[:TYPES_AMONG]
+        return [(name, name) for name in sorted(set(newest))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the type."""
+        return queryset.filter(type=self.value()) if self.value() else queryset
 
 
 @admin.register(Stream)
 class StreamAdmin(ReadOnlyAdmin):
-    """Streams."""
+    """Streams, and what waits in each."""
 
-    list_display = ("flow_id", "organization", "offset", "pruned_offset", "epoch")
-    list_filter = ("organization",)
+    change_list_template = "notifications/list_with_backlog.html"
+    list_display = ("flow_id", "organization", "offset", "waiting", "oldest", "pruned_offset", "epoch")
+    list_filter = (BacklogFilter, OrganizationFilter)
     list_select_related = ("organization",)
     search_fields = ("flow_id",)
+    search_help_text = "The whole id of a flow."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Count what waits, by the index that holds nothing else."""
+        counted = outbox().order_by().values("flow_id").annotate(count=Count("pk")).values("count")
+        first = outbox().order_by("pk").values("created_at")[:1]
+        waits = {"waiting": Coalesce(Subquery(counted), 0), "oldest": _age(Subquery(first))}
+        streams: QuerySet[Any] = super().get_queryset(request).annotate(**waits)
+        return streams
+
+    @admin.display(description="events waiting", ordering="waiting")
+    def waiting(self, stream: Any) -> int:
+        """How many events wait for a number."""
+        return int(stream.waiting)
+
+    @admin.display(description="the oldest for", ordering="oldest", empty_value="-")
+    def oldest(self, stream: Any) -> str | None:
+        """How long the oldest of them has waited."""
+        return None if stream.oldest is None else _shown_age(stream.oldest)
 
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    """Events; one without an offset waits for the relay."""
+    """Events, newest first; one without an offset waits for the relay. No other order has an index."""
 
-    list_display = ("id", "type", "flow_id", "offset", "created_at")
-    list_filter = (("offset", admin.EmptyFieldListFilter), "type")
+    change_list_template = "notifications/list_with_backlog.html"
+    list_display = ("id", "number", "type", "flow_id", "flow_execution_id", "organization", "created_at")
+    list_filter = (NumberFilter, RecentTypeFilter, OrganizationFilter)
     search_fields = ("flow_id", "flow_execution_id")
+    search_help_text = "The whole id of a flow or of an execution."
+    sortable_by = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Add the organization's name, which no foreign key leads to, and the age."""
+        names = Organization.objects.filter(pk=OuterRef("organization_id")).values("name")
+        told = {"organization": Subquery(names), "age": _age(F("created_at"))}
+        events: QuerySet[Any] = super().get_queryset(request).annotate(**told)
+        return events
+
+    def matching(self, queryset: QuerySet[Any], word: str, names: Any) -> QuerySet[Any]:
+        """Look for a flow first. Both halves of the log have an index by flow, if the query names the half."""
+        flow_id = as_uuid(word)
+        of_flow = Q(flow_id=flow_id, offset__isnull=False) | Q(flow_id=flow_id, offset__isnull=True)
+        if flow_id and Event.objects.filter(of_flow).exists():
+            return queryset.filter(of_flow)
+        return super().matching(queryset, word, names)
+
+    @admin.display
+    def organization(self, event: Any) -> str:
+        """The organization's name."""
+        return str(event.organization or event.organization_id)
+
+    @admin.display
+    def number(self, event: Any) -> str:
+        """The offset, or how long the event has waited for one."""
+        return format_html("waits for {}", _shown_age(event.age)) if event.offset is None else str(event.offset)

@@ -99,7 +99,7 @@ class ServiceAccount(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.name} in {self.organization or 'every organization'}"
 
 
 class ServiceTokenManager(BaseAPIKeyManager):

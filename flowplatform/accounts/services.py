@@ -96,7 +96,13 @@ def issue_service_token(
     """
     account, _ = ServiceAccount.objects.get_or_create(organization=organization, name=name)
     expiry = timezone.now() + expires_in if expires_in else None
-    _, raw = ServiceToken.objects.create_key(
-        name=name[:50], service_account=account, scopes=sorted(scopes), expiry_date=expiry
-    )
+    return give_key(ServiceToken(service_account=account, scopes=list(scopes), expiry_date=expiry))
+
+
+def give_key(token: ServiceToken) -> str:
+    """Store a new token under a key of its own and return its text: the only time it shows. Only its hash is kept."""
+    token.name = token.service_account.name[:50]
+    token.scopes = sorted(token.scopes)
+    raw: str = ServiceToken.objects.assign_key(token)
+    token.save(force_insert=True)
     return raw
