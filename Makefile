@@ -3,6 +3,11 @@
 #   make up      PORT=8000 DATA_DIR=.data ARGS=--no-demo
 #   make test    ARGS="-k status"
 #   make replay  FILE=trace.json SPEED=60 ARGS="--executions 3"
+#   make fuzz    EXAMPLES=200      the API with random data, longer than `make test` does
+#   make openapi                   writes openapi.yaml
+#   make bench   ARGS="--only 'status:10:*'"    throughput, times and memory beside bare SQL (ten minutes)
+#   make bench-growth ARGS="--rows 1000000"     the same with a hundred times the rows (a quarter of an hour, 6 GB)
+#   make bench-live ARGS="--seconds 600"       1,000 sockets under load: times, nothing lost, memory (a minute)
 #   make lint    make lock    make clean
 
 PYTHON ?= python3
@@ -15,7 +20,7 @@ ifneq ($(shell $(RUN) -c 'print(1)' 2>/dev/null),1)
 $(VENV)/.installed: remake
 endif
 
-.PHONY: help up test replay lint lock clean remake
+.PHONY: help up test fuzz replay bench bench-growth bench-live openapi lint lock clean remake
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^An environment/,$$d'
@@ -26,10 +31,25 @@ up: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	@exec $(RUN) -m pytest $(ARGS)
 
+fuzz: $(VENV)/.installed-dev
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(RUN) -m pytest tests/test_fuzz.py tests/test_odd_requests.py --timeout 0 $(ARGS)
+
 replay: $(VENV)/.installed
 	@test -n "$(FILE)" || { echo "Say which trace to play: make replay FILE=trace.json" >&2; exit 1; }
 	@exec $(RUN) manage.py replay "$(FILE)" $(if $(SPEED),--speed $(SPEED)) \
 		$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
+
+bench: $(VENV)/.installed
+	@exec $(RUN) -m benchmarks $(ARGS)
+
+bench-growth: $(VENV)/.installed
+	@exec $(RUN) -m benchmarks.growth $(ARGS)
+
+bench-live: $(VENV)/.installed
+	@exec $(RUN) -m benchmarks.live $(ARGS)
+
+openapi: $(VENV)/.installed
+	@exec $(RUN) manage.py spectacular --validate --fail-on-warn --file openapi.yaml
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from executions.listing import MAX_PAGE
 from executions.models import EditedStatus, ExecutionStatus, StaleStatus
 from flowplatform.openapi.examples import CURSOR, IDS, TASKS
-from flowplatform.schemas import Body, Identifier, Moment, Query, QueryText
+from flowplatform.schemas import WHOLE, Body, Identifier, Moment, Query, QueryText
 
 MAX_TASKS = 10_000
 
@@ -71,7 +71,7 @@ class TaskStatusBatch(Body):
 
 
 ProcessingStatus = Annotated[str, StringConstraints(min_length=1, max_length=50), Field(examples=["completed"])]
-AttemptNumber = Annotated[int, Field(ge=0, le=2**31 - 1)]
+AttemptNumber = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
 
 
 class TaskExecutionBody(Body):
@@ -192,7 +192,9 @@ class ExecutionStatusQuery(Query):
     """The status that a service gives to an execution."""
 
     status: Annotated[ExecutionStatus, AfterValidator(_not_deleted)] = Field(
-        description="Any but `deleted`: DELETE does that.", examples=["completed"]
+        description="Any but `deleted`: DELETE does that.",
+        examples=["completed"],
+        json_schema_extra={"enum": [status for status in ExecutionStatus if status != ExecutionStatus.DELETED]},
     )
 
 

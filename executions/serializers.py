@@ -19,7 +19,6 @@ from executions.models import (
 from flowplatform.openapi.examples import CURSOR, IDS, TASKS
 from flowplatform.schemas import Author
 
-
 NextCursor = Annotated[str | None, Field(description="Of the next part; null at the end.", examples=[CURSOR])]
 LiveTags = Annotated[
     list[dict[str, Any]],
@@ -73,13 +72,18 @@ class FlowExecutionAnswer(Answer):
     modified_by: Author
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """A field that is not there at all is not null."""
+    del schema["default"]
+
+
 class ListedFlowExecutionAnswer(FlowExecutionAnswer):
     """An execution in a list."""
 
     run_number: int | SkipJsonSchema[None] = Field(
         None,
         description="Counts the executions of the flow from 1; only with include_run_number.",
-        json_schema_extra=lambda schema: schema.pop("default"),
+        json_schema_extra=_without_default,
     )
 
 
@@ -98,29 +102,20 @@ class TaskStatusAnswer(Answer):
     organization_id: UUID
 
 
-def task_status_answer(
-    uid: UUID, flow_execution_id: UUID, task_name: str, status: str, created_at: datetime, organization_id: UUID
-) -> dict[str, Any]:
-    """Return a history row as the contract shows it. A plain dict: this is the hot path."""
-    return {
-        "id": uid,
-        "flow_execution_id": flow_execution_id,
-        "task_name": task_name,
-        "status": status,
-        "created_at": created_at,
-        "organization_id": organization_id,
-    }
-
-
 class RecordedStatusesAnswer(RootModel[list[TaskStatusAnswer]]):
     """What a batch recorded, in request order."""
 
 
 def status_answer(row: TaskStatus) -> dict[str, Any]:
     """Return a history row as the contract shows it; its public id is its `uid`."""
-    return task_status_answer(
-        row.uid, row.flow_execution_id, row.task_name, row.status, row.created_at, row.organization_id
-    )
+    return {
+        "id": row.uid,
+        "flow_execution_id": row.flow_execution_id,
+        "task_name": row.task_name,
+        "status": row.status,
+        "created_at": row.created_at,
+        "organization_id": row.organization_id,
+    }
 
 
 class TaskStatusesAnswer(BaseModel):

@@ -10,6 +10,7 @@ from executions import serializers as answers
 from executions.filters import filtered
 from executions.listing import page_of
 from executions.models import Flow, FlowExecution, FlowExecutionQuerySet, FlowQuerySet
+from executions.refusals import BEING_CANCELLED, INVALID_DEFINITION
 from executions.reruns import execute_again
 from executions.services import (
     change_execution_status,
@@ -21,7 +22,7 @@ from executions.services import (
 )
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.views import OrganizationViewSet
-from flowplatform.openapi import query_parameters
+from flowplatform.openapi import ORGANIZATION, query_parameters
 
 
 class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
@@ -46,8 +47,9 @@ class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
     @extend_schema(
         operation_id="create_flow",
         summary="Register a flow",
+        parameters=[ORGANIZATION],
         request=schemas.FlowBody,
-        responses={201: answers.FlowAnswer},
+        responses={201: answers.FlowAnswer, 400: INVALID_DEFINITION},
         tags=["flows"],
     )
     def create(self, request: Request) -> Response:
@@ -82,7 +84,7 @@ class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
         operation_id="replace_flow_definition",
         summary="Add a version",
         request=schemas.DefinitionBody,
-        responses=answers.FlowAnswer,
+        responses={200: answers.FlowAnswer, 400: INVALID_DEFINITION},
         tags=["flows"],
     )
     def replace_definition(self, request: Request, flow_id: str) -> Response:
@@ -174,7 +176,7 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
         summary="Execute again",
         request=None,
         parameters=query_parameters(schemas.ExecuteQuery),
-        responses={204: None},
+        responses={204: None, 409: BEING_CANCELLED},
         tags=["flow executions"],
     )
     def execute(self, request: Request, flow_execution_id: str) -> Response:

@@ -6,7 +6,7 @@ data directory (`flowplatform.embedded`), makes its own secret and listens on 12
 
 from pathlib import Path
 
-from environs import Env
+from environs import Env, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -23,6 +23,10 @@ REDIS_URL = _env.str("REDIS_URL", "")
 SECRET_KEY = _env.str("SECRET_KEY", "")
 ALLOWED_HOSTS = _listed(_env.str("ALLOWED_HOSTS", ""))
 CSRF_TRUSTED_ORIGINS = _listed(_env.str("CSRF_TRUSTED_ORIGINS", ""))
+# Where browsers find the sockets, if not where they found the page: another port of the same host.
+SOCKETS_PORT = _env.int("SOCKETS_PORT", 0) or None
+# Whole months of the status history older than this are dropped; 0 keeps everything.
+HISTORY_RETENTION_DAYS = _env.int("HISTORY_RETENTION_DAYS", 0, validate=validate.Range(min=0))
 DEBUG = _env.bool("DEBUG", False)
 LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
 

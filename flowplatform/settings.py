@@ -80,6 +80,7 @@ TEMPLATES = [
 
 HTTP_THREADS = 8  # of one live process; gunicorn has a setting of its own
 SOCKET_THREADS = 4  # database reads for the sockets of one process
+DATABASE_POOL_SIZE = HTTP_THREADS + SOCKET_THREADS  # connections of one serving process
 
 
 def _database() -> dict[str, Any]:
@@ -99,14 +100,18 @@ def _database() -> dict[str, Any]:
     if SERVES_REQUESTS:
         options["pool"] = {
             "min_size": 2,
-            "max_size": HTTP_THREADS + SOCKET_THREADS,
+            "max_size": DATABASE_POOL_SIZE,
             "timeout": 2,  # seconds to wait for a connection before the answer is 503
             "max_idle": 300,
         }
         database["CONN_HEALTH_CHECKS"] = True
+    if role.current() == "worker":  # relays many times a second: a connection for each would cost more than the work
+        database["CONN_MAX_AGE"] = 600
+        database["CONN_HEALTH_CHECKS"] = True
     options = {**database.get("OPTIONS", {}), **options}
     database["HOST"] = options.pop("host", database["HOST"])  # of a socket's folder in the URL; `dbshell` looks here
     database["OPTIONS"] = options
+    database["ENGINE"] = "flowplatform.postgresql"
     return database
 
 
@@ -177,7 +182,10 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "notifications.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "prune-keys": {"task": "idempotency.prune", "schedule": 600.0, "options": {"expires": 600}},
     "prune": {"task": "notifications.prune", "schedule": 300.0, "options": {"expires": 300}},
+    "keep-history": {"task": "executions.keep_history", "schedule": 3600.0, "options": {"expires": 3600}},
 }
+
+HISTORY_RETENTION_DAYS = env.HISTORY_RETENTION_DAYS  # of the status history; 0 keeps everything
 
 
 # --- Delivery of events (notifications) ---------------------------------------------------------------------------
@@ -185,6 +193,7 @@ CELERY_BEAT_SCHEDULE = {
 EVENT_RETENTION_HOURS = 24  # a client away for longer gets a reset and refetches
 SOCKETS_PER_ACTOR = 100  # in one live process; one more is closed with 4429
 SOCKETS_PER_PROCESS = 5_000
+SOCKETS_PORT = env.SOCKETS_PORT  # told to the pages; None: the sockets are where the page is
 SOCKET_MAX_AGE_HOURS = 6  # sockets are closed with 1012 after this and come back
 
 
@@ -199,14 +208,28 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["flowplatform.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["flowplatform.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "flowplatform.renderers.AlwaysJSON",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "flowplatform.openapi.operations.Operation",
     "EXCEPTION_HANDLER": "flowplatform.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Flow Platform",
-    "DESCRIPTION": "Workers report task statuses, people review and tag, browsers watch. See the README for a tour.",
+    "DESCRIPTION": (
+        "Workers report task statuses, people review and tag, browsers watch. See the README for a tour.\n\n"
+        "Rows of other organizations do not exist: they are 404. Errors have a code and repeat the request's id. "
+        "Bodies have at most 1 MiB and 16 levels; a NUL character anywhere is 422. Clients ignore fields of answers "
+        "that they do not know."
+    ),
+    "TAGS": [
+        {"name": "flows", "description": "Flows and their immutable versions."},
+        {"name": "flow executions", "description": "Runs of flows."},
+        {"name": "task statuses", "description": "What workers report, and the history that it makes."},
+        {"name": "task executions", "description": "Attempts of tasks, and what people edit in them."},
+        {"name": "task outputs", "description": "The state of every task, derived from what was reported."},
+        {"name": "task tags", "description": "What people and services decide about tasks, with a trail."},
+        {"name": "events", "description": "What the sockets carry, for clients that poll or missed something."},
+    ],
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.1",  # pydantic's JSON schemas are of its dialect
     "SERVE_INCLUDE_SCHEMA": False,
@@ -216,7 +239,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/",
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
-    "POSTPROCESSING_HOOKS": ["flowplatform.openapi.add_errors"],
+    "POSTPROCESSING_HOOKS": ["flowplatform.openapi.document.complete"],
 }
 
 AUTH_USER_MODEL = "accounts.User"

@@ -6,14 +6,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from executions.models import FlowExecution
+from executions.refusals import UNKNOWN_TASKS
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.views import OrganizationViewSet
 from flowplatform.idempotency.views import request_key
-from flowplatform.openapi import IDEMPOTENCY_KEY, query_parameters
+from flowplatform.openapi import IDEMPOTENCY_KEY, Reason, query_parameters, refused
 from tags.models import TaskTag, TaskTagQuerySet
 from tags.schemas import TagBatch, TaskTagsQuery
 from tags.serializers import TagBatchAnswer, TaskTagsAnswer, tag_answer
 from tags.services import change_task_tags
+
+UNKNOWN_OPERATION = Reason(
+    "unknown operation",
+    "An operation is either add or remove; nothing was written.",
+    details=[{"index": 0, "operation": "replace"}],
+)
 
 
 class TaskTagViewSet(OrganizationViewSet[TaskTag, TaskTagQuerySet]):
@@ -26,7 +33,7 @@ class TaskTagViewSet(OrganizationViewSet[TaskTag, TaskTagQuerySet]):
         summary="Add and remove tags",
         parameters=[IDEMPOTENCY_KEY],
         request=TagBatch,
-        responses=TagBatchAnswer,
+        responses={200: TagBatchAnswer, 400: refused("The whole batch is refused.", UNKNOWN_TASKS, UNKNOWN_OPERATION)},
         tags=["task tags"],
     )
     def change(self, request: Request) -> Response:

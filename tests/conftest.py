@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 from django.core.management import call_command
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, transaction
 from pytest_django.plugin import DjangoDbBlocker
 
 from flowplatform.accounts.models import Organization
 from tests import builders
+from tests.cast import Cast, make_cast
 from tests.servers import DATA_DIR
 from tests.stack import Stack
 
@@ -24,6 +27,18 @@ def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
     """Let a test write for real, for other connections and processes to see. Its rows stay: its tenant is its own."""
     with django_db_blocker.unblock():
         yield
+
+
+@pytest.fixture(scope="module")
+def cast(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Cast]:
+    """The rows and askers of the fuzz tests, in a transaction that stays open while requests come and go."""
+    for signal in (request_started, request_finished):  # as Django's own client does
+        signal.disconnect(close_old_connections)
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield make_cast()
+        transaction.set_rollback(True)
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 class Platform(Stack):

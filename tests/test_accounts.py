@@ -11,7 +11,16 @@ from django.utils import timezone
 
 from flowplatform.accounts.models import SCOPES, Organization, ServiceAccount, ServiceToken
 from flowplatform.accounts.services import authenticate_token, ensure_member, issue_service_token
-from tests.builders import Api, error_of, make_flow, make_member, make_organization, make_token, statuses
+from tests.builders import (
+    Api,
+    error_of,
+    make_execution,
+    make_flow,
+    make_member,
+    make_organization,
+    make_token,
+    statuses,
+)
 
 
 def token_of(raw: str) -> ServiceToken:
@@ -138,6 +147,20 @@ def test_a_write_by_session_needs_the_csrf_token(organization: Organization) -> 
     body = {"flow_id": str(flow.pk), "input": {}}
     refused = client.post("/api/flow-executions", body, content_type="application/json")
     assert (refused.status_code, error_of(refused)["code"]) == (403, "forbidden")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "application/x-www-form-urlencoded", "text/plain"])
+def test_a_person_may_send_a_body_where_none_is_expected_as_a_token_may(
+    organization: Organization, content_type: str
+) -> None:
+    execution = make_execution(make_flow(organization))
+    path = f"/api/flow-executions/{execution.pk}/cancel"
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_member(organization))
+    client.cookies[settings.CSRF_COOKIE_NAME] = token = "c" * 32
+    answer = client.generic("POST", path, b"no=json", content_type, headers={"X-CSRFToken": token})
+    assert answer.status_code == 204
+    assert Api(make_token(organization))("POST", path, b"no=json", content_type=content_type).status_code == 204
 
 
 def test_a_wrong_token_is_401_even_beside_a_valid_session(organization: Organization) -> None:

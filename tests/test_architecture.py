@@ -22,6 +22,7 @@ LAYERS = (
 FOUNDATION = frozenset(
     f"flowplatform.{name}"
     for name in (
+        "admin_lists",
         "cursors",
         "embedded",
         "encoding",
@@ -31,6 +32,7 @@ FOUNDATION = frozenset(
         "logfiles",
         "openapi",
         "parsers",
+        "postgresql",
         "processes",
         "progress",
         "readonly_admin",
