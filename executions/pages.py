@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.paginator import Paginator
 from django.db.models import Count, F, Func, IntegerField, Max, OuterRef, QuerySet, Subquery
@@ -108,7 +109,7 @@ class FlowPage(MemberPage):
         flows = Flow.objects.visible_to(self.actor).select_related("organization")
         flow = get_object_or_404(flows.annotate(task_count=_task_count("pk", "version")), pk=kwargs["flow_id"])
         start = _START.format(origin=self.origin, organization=flow.organization.slug, flow=flow.pk)
-        return super().get_context_data(flow=flow, start_command=start, **kwargs)
+        return super().get_context_data(flow=flow, start_command=start, sockets_port=settings.SOCKETS_PORT, **kwargs)
 
 
 def _with_last_run(flows: FlowQuerySet) -> QuerySet[Any]:

@@ -65,17 +65,17 @@ class ProcessGroup:
                 raise ProcessError(f"The {name} process {_ending(code)}: {last_words(log)} ({log}).")
 
     def stop(self) -> None:
-        """Ask all to end, wait up to ten seconds, and kill those that have not, with whatever they started."""
+        """Ask all to end, wait up to ten seconds, and kill what is left: of those that crashed too, their children."""
         for process in self._processes.values():
             process.terminate()
         deadline = time.monotonic() + _STOP_SECONDS
         for process in self._processes.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            # Its group outlives a program that was killed: the processes of a web server hold on to the port.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         self._processes.clear()
 
     def _log(self, name: str) -> Path:

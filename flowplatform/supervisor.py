@@ -3,7 +3,7 @@
 1. the data directory is ours: one platform for each
 2. PostgreSQL and Valkey run, unless DATABASE_URL and REDIS_URL name others
 3. the database has its tables, and the demo organization its login and token
-4. the processes run: live (HTTP and sockets), worker, beat, and the demo worker
+4. the processes run: live (HTTP and sockets, or web beside it for HTTP), worker, beat, and the demo worker
 5. the address answers, and `<data dir>/up.json` tells other commands about it
 """
 
@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,17 +19,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from django.core.management import call_command
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connection, connections
 from rich.console import Console
 
 from flowplatform import env
 from flowplatform.demo.credentials import DemoCredentials, ensure_demo
 from flowplatform.embedded import EmbeddedError, Servers, locks, servers
 from flowplatform.embedded.locations import make_data_dir
-from flowplatform.processes import ProcessError, ProcessGroup, Program
+from flowplatform.processes import ProcessError, ProcessGroup
 from flowplatform.progress import Progress
+from flowplatform.topology import HOST, Topology
 
-HOST = "127.0.0.1"
 _ANSWER_SECONDS = 60.0
 _WATCH_SECONDS = 0.5
 
@@ -43,10 +42,15 @@ class PlatformError(Exception):
 class Platform:
     """A platform that runs."""
 
-    url: str
+    topology: Topology
     credentials: DemoCredentials
     _servers: Servers
     _processes: ProcessGroup
+
+    @property
+    def url(self) -> str:
+        """Where pages and API are."""
+        return self.topology.url
 
     def check(self) -> None:
         """Raise PlatformError if a server or a process has ended."""
@@ -62,29 +66,33 @@ class Platform:
 
 
 @contextmanager
-def running_platform(*, data_dir: Path, port: int, demo: bool, progress: Progress | None = None) -> Iterator[Platform]:
+def running_platform(
+    *, data_dir: Path, port: int, demo: bool, web_processes: int | None = None, progress: Progress | None = None
+) -> Iterator[Platform]:
     """Have the whole platform run for the duration of a with statement; port 0 takes any free one.
 
+    With a number of web processes these have the port, and the sockets are on the one after it.
     Raises PlatformError, at the start or from a check, after everything has been stopped.
     """
     progress = progress or Progress(Console(stderr=True))
     with _as_platform_error(), ExitStack() as stack:
         home = make_data_dir(data_dir)
         stack.enter_context(_alone(home))
-        port = _free_port(port)
+        wanted = _topology(port, web_processes)
         with progress.step("Starting PostgreSQL and Valkey"):
             used = servers(home, postgres=not env.DATABASE_URL, valkey=not env.REDIS_URL, report=progress.note)
             running = stack.enter_context(used)
         with progress.step("Bringing the database up to date"):
-            credentials = _prepare_database(home)
+            credentials = _prepare_database(home, wanted)
         processes = ProcessGroup(logs=home / "logs", cwd=env.BASE_DIR, environment=_environment(home))
         stack.callback(processes.stop)
-        for program in _programs(home, port, credentials.token if demo else None):
+        for program in wanted.programs(home, credentials.token if demo else None):
             processes.start(program)
-        with progress.step(f"Waiting for http://{HOST}:{port} to answer"):
-            _wait_for_answer(port, credentials.token, processes)
-        stack.enter_context(_announced(home, url := f"http://{HOST}:{port}"))
-        yield Platform(url, credentials, running, processes)
+        with progress.step(f"Waiting for {wanted.url} to answer"):
+            for each in wanted.http_ports:
+                _wait_for_answer(each, credentials.token, processes)
+        stack.enter_context(_announced(home, wanted))
+        yield Platform(wanted, credentials, running, processes)
 
 
 def running_url(data_dir: Path) -> str | None:
@@ -121,7 +129,15 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def _free_port(port: int) -> int:
+def _topology(port: int, web_processes: int | None) -> Topology:
+    """Return what to run on which ports. Raises PlatformError if one of them cannot be listened on."""
+    port = _free_port(port)
+    if web_processes is None:
+        return Topology(port, port)
+    return Topology(port, _free_port(port + 1, ", which is for the sockets,"), web_processes)
+
+
+def _free_port(port: int, purpose: str = "") -> int:
     """Return the port, or a free one for 0. Raises PlatformError if it cannot be listened on."""
     with socket.socket() as probe:
         # As servers do: a connection of the last run that is still closing does not occupy the port.
@@ -130,20 +146,41 @@ def _free_port(port: int) -> int:
             probe.bind((HOST, port))
         except OSError as error:
             raise PlatformError(
-                f"Port {port} of {HOST} cannot be used ({error.strerror}): choose another with --port."
+                f"Port {port} of {HOST}{purpose} cannot be used ({error.strerror}): choose another with --port."
             ) from error
         found: int = probe.getsockname()[1]
     return found
 
 
-def _prepare_database(home: Path) -> DemoCredentials:
+def _prepare_database(home: Path, wanted: Topology) -> DemoCredentials:
     try:
+        _check_connections(wanted)
         call_command("migrate", verbosity=0, interactive=False)
         return ensure_demo(home)
     except DatabaseError as error:
         raise PlatformError(f"The database cannot be used: {str(error).splitlines()[0]}") from error
     finally:
         connections.close_all()
+
+
+def _check_connections(wanted: Topology) -> None:
+    """Raise PlatformError if that many web processes could ask PostgreSQL for more connections than it has."""
+    if wanted.web_processes is None:
+        return
+    with connection.cursor() as cursor:
+        # What is reserved is not for us. `reserved_connections` is new in PostgreSQL 16, hence the default.
+        cursor.execute(
+            """
+            SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                 - coalesce(current_setting('reserved_connections', true)::int, 0)
+            """
+        )
+        (allowed,) = cursor.fetchone()
+    if (needed := wanted.database_connections) > allowed:
+        raise PlatformError(
+            f"With --web-processes {wanted.web_processes} the platform may need {needed} database connections, and"
+            f" PostgreSQL allows {allowed}: choose fewer processes, or raise max_connections."
+        )
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -155,24 +192,6 @@ def _environment(home: Path) -> dict[str, str]:
         "FLOWPLATFORM_DATA_DIR": str(home),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _programs(home: Path, port: int, demo_token: str | None) -> Iterator[Program]:
-    """Yield what runs beside the servers. The demo's token is in its environment, which other users cannot read."""
-    python = [sys.executable, "-m"]
-    celery = [*python, "celery", "-A", "flowplatform.celery"]
-    run = home / "run"
-    run.mkdir(mode=0o700, exist_ok=True)
-    yield Program("live", [*python, "flowplatform.live", "--bind", HOST, "--port", str(port)])
-    yield Program(
-        "worker",
-        [*celery, "worker", "--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle",
-         "--loglevel", "INFO"],
-    )  # fmt: skip
-    yield Program("beat", [*celery, "beat", "--schedule", str(run / "celerybeat-schedule")])
-    if demo_token is not None:
-        command = [*python, "flowplatform.demo", "--url", f"http://{HOST}:{port}", "--reports", str(home / "reports")]
-        yield Program("demo", command, {"FLOWPLATFORM_TOKEN": demo_token})
 
 
 def _wait_for_answer(port: int, token: str, processes: ProcessGroup) -> None:
@@ -199,10 +218,10 @@ def _status(port: int, token: str) -> int | None:
 
 
 @contextmanager
-def _announced(home: Path, url: str) -> Iterator[None]:
-    """Tell other commands the address for the duration of a with statement."""
+def _announced(home: Path, running: Topology) -> Iterator[None]:
+    """Tell other commands the addresses for the duration of a with statement."""
     path = _announcement(home)
-    path.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    path.write_text(json.dumps({"url": running.url, "sockets_url": running.sockets_url, "pid": os.getpid()}))
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ from django.template.loader import render_to_string
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from pytest_django import Settings
 
 from executions.models import Flow
 from executions.services import delete_execution
@@ -201,6 +202,15 @@ def test_more_flows_than_fit_come_in_pages(
     assert "last made" in text(browser.get("/"))
     assert "first made" in text(browser.get("/?page=2"))
     assert "first made" in text(browser.get("/?page=99"))
+
+
+def test_a_flow_says_where_its_sockets_are_only_if_that_is_another_port(
+    browser: Client, organization: Organization, settings: Settings
+) -> None:
+    address = flow_page(make_flow(organization))
+    assert "data-sockets-port" not in text(browser.get(address))
+    settings.SOCKETS_PORT = 8001
+    assert list(Document(text(browser.get(address))).attributes("data-sockets-port")) == ["8001"]
 
 
 def test_names_are_text(browser: Client, organization: Organization) -> None:

@@ -1,21 +1,28 @@
 """`manage.py up` and the other commands beside it, as a person runs them: real processes, directories of their own."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
 import httpx
 import pytest
+from django.core.management import CommandError, call_command
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from flowplatform.accounts.models import Organization, ServiceToken, User
 from flowplatform.demo.credentials import ensure_demo
+from flowplatform.embedded import database_url, redis_url
 from tests.leftovers import processes_of
+from tests.servers import DATA_DIR
 from tests.stack import ROOT, free_port, wait_until
 
 # This run's own servers and settings are not those of a newcomer.
@@ -31,11 +38,12 @@ class Up:
 
     def __init__(self, data_dir: Path, *arguments: str) -> None:
         self.data_dir = data_dir
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.output = data_dir.parent / "up.out"
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up", "--port", str(port), "--data-dir", data_dir, *arguments],
+                [sys.executable, "manage.py", "up", "--port", str(self.port), "--data-dir", data_dir, *arguments],
                 cwd=ROOT,
                 env=NEWCOMER,
                 stdout=output,
@@ -52,18 +60,31 @@ class Up:
         assert found
         return found[1]
 
-    def pid_of(self, program: str) -> int:
-        return next(int(line.split()[0]) for line in processes_of(self.data_dir) if program in line)
+    def pids_of(self, program: str) -> list[int]:
+        """Return its process ids: first the one that we have started, which leads a session, then its own children."""
+        found = [int(line.split()[0]) for line in processes_of(self.data_dir) if program in line]
+        return sorted(found, key=lambda pid: pid != os.getsid(pid))
+
+    @contextmanager
+    def signed_in(self) -> Iterator[httpx.Client]:
+        login = re.search(r"Sign in as +(\S+) +password (\S+)", self.said())
+        assert login
+        with httpx.Client(base_url=self.url, follow_redirects=True) as browser:
+            browser.get("/login/")
+            form = {"username": login[1], "password": login[2], "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+            assert browser.post("/login/", data=form).status_code == 200
+            yield browser
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(20)
 
 
-def manage(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command as a newcomer does."""
+def manage(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command as a newcomer does, whose environment may say more."""
     command = [sys.executable, "manage.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=NEWCOMER, capture_output=True, text=True, timeout=60)
+    everything = {**NEWCOMER, **(environment or {})}
+    return subprocess.run(command, cwd=ROOT, env=everything, capture_output=True, text=True, timeout=60)
 
 
 def make_data_dir() -> Iterator[Path]:
@@ -95,13 +116,7 @@ def is_valid(url: str, token: str) -> bool:
 def test_up_prints_an_address_a_login_and_a_token_that_work(up: Up) -> None:
     assert up.url in up.said()
     assert is_valid(up.url, up.token())
-    login = re.search(r"Sign in as +(\S+) +password (\S+)", up.said())
-    assert login
-    with httpx.Client(base_url=up.url, follow_redirects=True) as browser:
-        form = {"username": login[1], "password": login[2], "csrfmiddlewaretoken": ""}
-        browser.get("/login/")
-        form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
-        assert browser.post("/login/", data=form).status_code == 200
+    with up.signed_in() as browser:
         assert browser.get("/").url.path == "/"
 
 
@@ -118,7 +133,7 @@ def test_the_demo_worker_is_given_its_token_but_not_in_its_command(up: Up) -> No
     assert f"FLOWPLATFORM_TOKEN={up.token()}".encode() in environment
 
 
-def test_nothing_listens_on_tcp_but_the_address_itself(up: Up) -> None:
+def listening_ports(up: Up) -> set[int]:
     inodes = {
         fields[9]: int(fields[1].split(":")[1], 16)
         for table in ("/proc/net/tcp", "/proc/net/tcp6")
@@ -131,7 +146,11 @@ def test_nothing_listens_on_tcp_but_the_address_itself(up: Up) -> None:
             match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
             if match and match[1] in inodes:
                 listening.add(inodes[match[1]])
-    assert listening == {int(up.url.rpartition(":")[2])}
+    return listening
+
+
+def test_nothing_listens_on_tcp_but_the_address_itself(up: Up) -> None:
+    assert listening_ports(up) == {up.port}
 
 
 def test_a_token_can_be_made_beside_a_running_up(up: Up) -> None:
@@ -163,6 +182,91 @@ def test_a_port_in_use_is_one_sentence(data_dir: Path) -> None:
     assert second.stdout == ""
 
 
+@pytest.fixture(scope="module")
+def scaled() -> Iterator[Up]:
+    for data_dir in make_data_dir():
+        scaled = Up(data_dir, "--no-demo", "--web-processes", "2")
+        yield scaled
+        assert scaled.end(signal.SIGINT) == 0
+        assert processes_of(data_dir) == []
+
+
+def watching(scaled: Up, flow_id: str, **headers: str) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{scaled.port + 1}/ws/flows/{flow_id}", additional_headers=headers, proxy=None)
+
+
+def test_with_web_processes_the_production_server_has_the_port_and_live_the_next(scaled: Up) -> None:
+    assert httpx.get(f"{scaled.url}/api/flows").headers["Server"] == "gunicorn"
+    assert len(scaled.pids_of("gunicorn")) == 1 + 2  # one watches the others
+    assert listening_ports(scaled) == {scaled.port, scaled.port + 1}
+    assert f"ws://127.0.0.1:{scaled.port + 1}/ws/" in scaled.said()
+    announced = json.loads((scaled.data_dir / "up.json").read_bytes())
+    assert (announced["url"], announced["sockets_url"]) == (scaled.url, f"ws://127.0.0.1:{scaled.port + 1}")
+
+
+def test_a_page_knows_where_the_sockets_are_and_only_our_pages_get_there_with_the_cookie(scaled: Up) -> None:
+    api = httpx.Client(base_url=scaled.url, headers={"Authorization": f"Bearer {scaled.token()}"})
+    flow = api.post("/api/flows", json={"display_name": "Watched", "definition": {"tasks": [{"name": "only"}]}}).json()
+    execution = api.post("/api/flow-executions", json={"flow_id": flow["id"], "input": {}}).json()
+    with scaled.signed_in() as browser:
+        assert f'data-sockets-port="{scaled.port + 1}"' in browser.get(f"/flows/{flow['id']}/").text
+        cookie = f"flowplatform_session={browser.cookies['flowplatform_session']}"
+
+    for foreign in ("http://evil.example", f"http://127.0.0.1:{scaled.port + 2}", f"http://evil.example:{scaled.port}"):
+        with watching(scaled, flow["id"], Cookie=cookie, Origin=foreign) as socket, pytest.raises(ConnectionClosed):
+            socket.recv(5)
+        assert socket.close_code == 4401
+
+    for host in ("127.0.0.1", "localhost"):
+        with watching(scaled, flow["id"], Cookie=cookie, Origin=f"http://{host}:{scaled.port}") as socket:
+            assert json.loads(socket.recv(5))["type"] == "hello"
+            body = {"statuses": [{"task_name": "only", "status": "running"}]}
+            assert api.post(f"/api/flow-executions/{execution['id']}/task-status", json=body).status_code == 200
+            events = (event["type"] for frame in socket for event in json.loads(frame).get("events", []))
+            assert "task_status.added" in events
+    api.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--port", "0"), "A port is a number from 1 to 65535."),
+        (("--web-processes", "0"), "--web-processes must be at least 1."),
+        (
+            ("--web-processes", "1", "--port", "65535"),
+            "With --web-processes the sockets are on the port after --port: choose one below 65535.",
+        ),
+    ],
+)
+def test_numbers_that_cannot_be_are_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(CommandError, match=f"^{re.escape(sentence)}$"):
+        call_command("up", *arguments)
+
+
+def test_more_web_processes_than_the_database_has_connections_for_are_one_sentence(data_dir: Path) -> None:
+    ours = {"DATABASE_URL": database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR), "SECRET_KEY": "x" * 50}
+    failed = manage(
+        "up", "--port", str(free_port()), "--web-processes", "100", "--data-dir", data_dir, environment=ours
+    )
+    assert failed.returncode == 1
+    assert re.fullmatch(
+        r"CommandError: With --web-processes 100 the platform may need 1\d\d\d database connections, and PostgreSQL"
+        r" allows 197: choose fewer processes, or raise max_connections\.\n",
+        failed.stderr,
+    )
+
+
+def test_a_port_in_use_for_the_sockets_is_one_sentence(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        second = manage("up", "--port", str(port - 1), "--data-dir", data_dir, "--web-processes", "1")
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"CommandError: Port {port} of 127.0.0.1, which is for the sockets, cannot be used (Address already in use):"
+        " choose another with --port.\n"
+    )
+
+
 def test_a_data_directory_that_cannot_be_written_is_one_sentence(data_dir: Path) -> None:
     data_dir.write_text("a file")
     for command in ("up", "migrate"):
@@ -173,13 +277,8 @@ def test_a_data_directory_that_cannot_be_written_is_one_sentence(data_dir: Path)
 
 
 def test_a_database_that_is_not_there_is_one_sentence(data_dir: Path) -> None:
-    failed = subprocess.run(
-        [sys.executable, "manage.py", "up", "--port", str(free_port()), "--data-dir", data_dir],
-        cwd=ROOT,
-        env={**NEWCOMER, "DATABASE_URL": f"postgresql://nobody@/nothing?host={data_dir}", "SECRET_KEY": "x" * 50},
-        capture_output=True,
-        text=True,
-    )
+    nobodys = {"DATABASE_URL": f"postgresql://nobody@/nothing?host={data_dir}", "SECRET_KEY": "x" * 50}
+    failed = manage("up", "--port", str(free_port()), "--data-dir", data_dir, environment=nobodys)
     assert failed.returncode == 1
     assert re.fullmatch(r"CommandError: The database cannot be used: .+\n", failed.stderr)
 
@@ -203,14 +302,16 @@ def test_after_a_kill_the_next_up_has_the_same_data_and_a_crashed_process_ends_i
     first.end(signal.SIGKILL)
     wait_until(lambda: not any("flowplatform" in line for line in processes_of(data_dir)), what="the children's end")
 
-    second = Up(data_dir, "--no-demo")
+    second = Up(data_dir, "--no-demo", "--web-processes", "1")
     assert second.token() == token
     path = f"{second.url}/api/flows/{made.json()['id']}"
     assert httpx.get(path, headers={"Authorization": f"Bearer {token}"}).json()["display_name"] == "Kept"
 
-    os.kill(second.pid_of("celery -A flowplatform.celery worker"), signal.SIGKILL)
-    assert second.process.wait(20) == 1
-    sentence = r"^CommandError: The worker process was ended by SIGKILL: .* \(/.*/worker\.log\)\.$"
+    # An idle connection, as browsers open them in advance, keeps a web process that has lost its parent for seconds.
+    with socket.create_connection(("127.0.0.1", second.port)):
+        os.kill(second.pids_of("gunicorn")[0], signal.SIGKILL)
+        assert second.process.wait(20) == 1
+    sentence = r"^CommandError: The web process was ended by SIGKILL: .* \(/.*/web\.log\)\.$"
     assert re.search(sentence, second.said(), re.MULTILINE)
     assert processes_of(data_dir) == []
     assert not (data_dir / "up.json").exists()

@@ -5,7 +5,7 @@ import { Loader } from "./loader.js";
 import { RunList } from "./run-list.js";
 import { RunPanel } from "./run-panel.js";
 import { drawCounts } from "../flowplatform/widgets.js";
-import { FlowSocket, GONE, SIGNED_OUT } from "../flowplatform/socket.js";
+import { FlowSocket, GONE, SIGNED_OUT, socketAddress } from "../flowplatform/socket.js";
 import { instant } from "../flowplatform/format.js";
 import { LiveIndicator } from "../flowplatform/live.js";
 import { oncePerFrame, setText } from "../flowplatform/dom.js";
@@ -38,7 +38,7 @@ class FlowPage {
   constructor() {
     this.#list = new RunList(this.#parts.runs, (run) => addressOf(run.id), (run) => this.#open(run));
     this.#panel = new RunPanel(document.getElementById("run"));
-    this.#socket = new FlowSocket(this.#flow.id, {
+    this.#socket = new FlowSocket(socketAddress(this.#flow.id, this.#flow.socketsPort), {
       refetch: () => this.#refetch(),
       events: (events, replayed) => this.#take(events, replayed),
       state: (state, code) => this.#connection(state, code),

@@ -23,24 +23,46 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000, help="where to listen on 127.0.0.1 (default: 8000)")
+        parser.add_argument(
+            "--web-processes",
+            type=int,
+            metavar="N",
+            help="serve HTTP by N processes of the production server, and the sockets on the port after it "
+            "(default: one process serves both on one port)",
+        )
         # Taken by manage.py, which must know it before the settings are read; declared here for --help.
         parser.add_argument("--data-dir", metavar="DIR", help="where everything is kept (default: .data)")
         parser.add_argument("--no-demo", action="store_true", help="run no demo worker")
 
-    def handle(self, *args: Any, port: int, no_demo: bool, **options: Any) -> None:
-        if not 1 <= port <= 65535:
-            raise CommandError("A port is a number from 1 to 65535.")
+    def handle(self, *args: Any, port: int, web_processes: int | None, no_demo: bool, **options: Any) -> None:
+        _validate(port, web_processes)
         console = Console()
         _listen()
         try:
             with running_platform(
-                data_dir=env.DATA_DIR, port=port, demo=not no_demo, progress=Progress(console)
+                data_dir=env.DATA_DIR,
+                port=port,
+                demo=not no_demo,
+                web_processes=web_processes,
+                progress=Progress(console),
             ) as platform:
                 _serve(platform, console)
         except PlatformError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             console.print("Stopped before everything was up.")
+
+
+def _validate(port: int, web_processes: int | None) -> None:
+    """Raise CommandError for numbers that cannot be."""
+    if not 1 <= port <= 65535:
+        raise CommandError("A port is a number from 1 to 65535.")
+    if web_processes is None:
+        return
+    if web_processes < 1:
+        raise CommandError("--web-processes must be at least 1.")
+    if port == 65535:
+        raise CommandError("With --web-processes the sockets are on the port after --port: choose one below 65535.")
 
 
 def _listen() -> None:
@@ -70,6 +92,7 @@ def _introduce(platform: Platform, console: Console) -> None:
     who = platform.credentials
     rows = Table.grid(padding=(0, 3))
     rows.add_row("Address", f"[bold]{platform.url}/[/]")
+    rows.add_row("Sockets", f"{platform.topology.sockets_url}/ws/")
     rows.add_row("API", f"{platform.url}/api/docs/")
     rows.add_row("Sign in as", f"{who.username}  password {who.password or 'as you have set it'}")
     rows.add_row("Service token", who.token)

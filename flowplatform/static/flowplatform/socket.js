@@ -21,6 +21,18 @@ const CROWDED = 4429;
  * @property {(state: "connecting"|"live"|"reconnecting"|"offline"|"ended", code: number|null) => void} state
  */
 
+/**
+ * Where the socket of a flow is: on the page's own host, whose cookie goes along whatever the port.
+ * @param {string} flowId
+ * @param {string} [port] where the sockets are, if not where the page is
+ */
+export function socketAddress(flowId, port = location.port) {
+  const address = new URL(`/ws/flows/${flowId}`, location.origin);
+  address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  address.port = port;
+  return address;
+}
+
 export class FlowSocket {
   #address;
   #listener;
@@ -36,13 +48,12 @@ export class FlowSocket {
   #ended = false;
 
   /**
-   * @param {string} flowId
+   * @param {URL} address of the flow's socket
    * @param {Listener} listener
    * @param {{WebSocket: typeof WebSocket, random: () => number}} browser replaced in tests
    */
-  constructor(flowId, listener, browser = { WebSocket, random: Math.random }) {
-    this.#address = new URL(`/ws/flows/${flowId}`, location.origin);
-    this.#address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  constructor(address, listener, browser = { WebSocket, random: Math.random }) {
+    this.#address = address;
     this.#listener = listener;
     this.#browser = browser;
   }
