@@ -148,8 +148,10 @@ class FlowExecution(models.Model):
 
 
 class TaskStatus(models.Model):
-    """One status update of a task, kept for good. `position` is given while the task's output row is locked, so per
+    """One status update of a task, never changed. `position` is given while the task's output row is locked, so per
     task it follows the order in which the updates took effect; an id made by the application would not.
+
+    The table has a partition per month of `created_at` (`executions/history.py`), which is part of its key therefore.
 
     The execution is no database-checked key: the statement that inserts has just read it, and a check per row costs the
     hot path.
@@ -249,13 +251,15 @@ class TaskOutput(models.Model):
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            # No index and no predicate names a column that changes: updates stay heap-only.
+            # No index and no predicate names a column that a status changes: those updates stay heap-only.
             models.UniqueConstraint(fields=["flow_execution", "task_name"], name="task_output_once"),
             _one_of("edited_status", EditedStatus, "task_output_edited_known"),
             _one_of("stale_status", StaleStatus, "task_output_stale_known"),
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["flow_execution", "id"], name="task_output_of_execution"),
+            # Empty nearly always. A status batch asks it first, and does not change what it names.
+            models.Index(fields=["flow_execution"], condition=Q(stale_status="stale"), name="task_output_stale"),
         ]
 
     def __str__(self) -> str:

@@ -22,11 +22,12 @@ STATUSES_PER_EVENT = 100  # as many as a batch of a worker has at most
 
 _TAGS = "COALESCE(tags.value, '[]'::json)"
 _CHANGED = f"""
-    SELECT 'task_execution.updated' AS type, {object_sql(TaskExecutionAnswer, "attempt", tags=_TAGS)} AS data
+    SELECT 'task_execution.updated' AS type, organization_id, %(flow)s::uuid AS flow_id, flow_execution_id,
+           {object_sql(TaskExecutionAnswer, "attempt", tags=_TAGS)} AS data
     FROM executions_taskexecution AS attempt LEFT JOIN json_each(%(tags)s::json) AS tags ON tags.key = attempt.task_name
     WHERE attempt.id = ANY(%(attempts)s::uuid[])
     UNION ALL
-    SELECT 'task_output.updated',
+    SELECT 'task_output.updated', organization_id, %(flow)s::uuid, flow_execution_id,
            {object_sql(TaskOutputAnswer, "output", tags=_TAGS, flow_version="%(flow_version)s::int")}
     FROM executions_taskoutput AS output LEFT JOIN json_each(%(tags)s::json) AS tags ON tags.key = output.task_name
     WHERE output.id = ANY(%(outputs)s::uuid[])
@@ -70,11 +71,14 @@ class TaskChanges:
 
     def publish(self) -> None:
         """Publish an event per changed row, and the history by the hundred."""
+        if not (self._attempts or self._outputs or self._statuses):
+            return
         facts, execution_id = self._facts, self.execution_id
         changed: dict[str, Any] = {
             "attempts": list(self._attempts),
             "outputs": list(self._outputs),
             "tags": encode(tags_of(execution_id, {*self._attempts.values(), *self._outputs.values()})).decode(),
+            "flow": facts.flow_id,
             "flow_version": facts.flow_version,
         }
         publish(
@@ -82,7 +86,7 @@ class TaskChanges:
                 (facts.organization_id, facts.flow_id, "task_status.added", execution_id, {"statuses": statuses})
                 for statuses in self._in_parts()
             ),
-            selected=(facts.organization_id, facts.flow_id, execution_id, _CHANGED, changed),
+            selected={"query": _CHANGED, "parameters": changed},
         )
 
     def _in_parts(self) -> Iterator[Collection[dict[str, Any]]]:

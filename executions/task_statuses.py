@@ -1,35 +1,39 @@
-"""The status batch, the platform's main job: history, derived state and one event, in two statements.
+"""The status batch, the platform's main job: history, derived state and one event, in one statement.
 
 Order is what makes it right under concurrency. The output rows are locked first, sorted by task name, so that batches
-never deadlock. The history is inserted from what the upsert returns, so a row gets its position while its task is
-locked; independent parts of one statement run in no promised order. The event follows as a statement of
-its own. So per task the newest position, the derived state and the last event always tell the same.
+never deadlock. The history is inserted from what that returns, so a row gets its position while its task is locked,
+and the event from what the history returns, so it gets its id after that. Parts of a statement that do not read from
+each other run in no promised order. So per task the newest position, the derived state and the last event always
+agree.
+
+The statement is its own transaction: one way to the database and back. It also asks whether the token still holds.
+Where that is not so, or the execution is deleted or has stale tasks, it writes nothing; what there is to do then is
+done in a transaction of several statements.
 """
 
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import orjson
 import uuid_utils.compat as uuid_utils
-from django.db import connection
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import AuthenticationFailed, NotFound
 
 from executions.definitions import refuse_unknown_tasks
 from executions.facts import ExecutionFacts, facts_of
 from executions.schemas import TaskStatusUpdate
-from executions.serializers import task_status_answer
+from executions.serializers import TaskStatusAnswer
 from executions.staleness import note_started
 from executions.task_changes import TaskChanges
 from flowplatform.accounts.actors import Actor
-from flowplatform.encoding import encode
+from flowplatform.accounts.services import TOKEN_HOLDS, token_holds
+from flowplatform.encoding import object_sql
 from flowplatform.idempotency.services import RequestKey, once
-from flowplatform.transactions import retried_transaction
+from flowplatform.transactions import retried, retried_transaction
 from notifications import publish
 
-_WRITE = """
-    WITH execution AS (
-        SELECT id, organization_id FROM executions_flowexecution WHERE id = %(execution)s AND status <> 'deleted'
+_CHANGE = """
+    execution AS (
+        SELECT id, organization_id FROM executions_flowexecution WHERE id = %(execution)s AND status <> 'deleted' {only}
     ), reported AS (
         SELECT uid, task_name, status, place
         FROM unnest(%(uids)s::uuid[], %(names)s::text[], %(statuses)s::text[])
@@ -48,14 +52,32 @@ _WRITE = """
             SET processing_status = excluded.processing_status,
                 updated_at = clock_timestamp(),
                 modified_by = excluded.modified_by
-        RETURNING output.organization_id, output.flow_execution_id, output.task_name, output.stale_status
+        RETURNING output.organization_id, output.flow_execution_id, output.task_name
+    ), history AS (
+        INSERT INTO executions_taskstatus (uid, organization_id, flow_execution_id, task_name, status, created_at)
+        SELECT reported.uid, state.organization_id, state.flow_execution_id, state.task_name, reported.status,
+               clock_timestamp()
+        FROM reported JOIN state USING (task_name)
+        ORDER BY reported.place
+        RETURNING *
+    ), answer AS (
+        SELECT organization_id, flow_execution_id, json_agg({row} ORDER BY position) AS statuses
+        FROM history GROUP BY organization_id, flow_execution_id
     )
-    INSERT INTO executions_taskstatus (uid, organization_id, flow_execution_id, task_name, status, created_at)
-    SELECT reported.uid, state.organization_id, state.flow_execution_id, state.task_name, reported.status,
-           clock_timestamp()
-    FROM reported JOIN state USING (task_name)
-    ORDER BY reported.place
-    RETURNING uid, created_at, (SELECT bool_or(stale_status = 'stale') FROM state)
+"""
+_ROW = object_sql(TaskStatusAnswer, "history", id="history.uid")
+_IN_THE_SIMPLE_CASE = f"""
+    AND {TOKEN_HOLDS} AND NOT EXISTS (
+        SELECT FROM executions_taskoutput WHERE flow_execution_id = %(execution)s AND stale_status = 'stale'
+    )
+"""
+_SIMPLE_CHANGE = _CHANGE.format(row=_ROW, only=_IN_THE_SIMPLE_CASE)
+_CHANGE_IN_ANY_CASE = _CHANGE.format(row=_ROW, only="")
+
+_EVENT = """
+    SELECT organization_id, %(flow)s::uuid AS flow_id, flow_execution_id, 'task_status.added' AS type,
+           json_build_object('statuses', statuses) AS data
+    FROM answer
 """
 
 
@@ -66,52 +88,67 @@ def record_task_statuses(
 
     Returns the answer of the contract, an array in request order, already encoded: it is the event's data too. With a
     `key` that was answered before it is that answer, and nothing is written.
-    Raises 404 for an execution that is missing, deleted or foreign, 400 for a task name its version does not define.
+    Raises 404 for an execution that is missing, deleted or foreign, 400 for a task name its version does not define,
+    and 401 if the actor's token has ended meanwhile.
     """
     facts = facts_of(actor, execution_id)
     known = facts.task_names
     refuse_unknown_tasks((update.task_name, known) for update in updates)
-    return _write_once(key, actor, execution_id, facts, updates)
+    batch = StatusBatch(actor, execution_id, facts, updates)
+    answer = None if key else batch.write_if_simple()
+    return answer or batch.write_in_transaction(key)
 
 
-@retried_transaction
-def _write_once(
-    key: RequestKey | None,
-    actor: Actor,
-    execution_id: UUID,
-    facts: ExecutionFacts,
-    updates: Sequence[TaskStatusUpdate],
-) -> bytes:
-    return once(key, lambda: _write(actor, execution_id, facts, updates))
+class StatusBatch:
+    """Updates that fit their flow version, and the ways to write them."""
 
+    def __init__(
+        self, actor: Actor, execution_id: UUID, facts: ExecutionFacts, updates: Sequence[TaskStatusUpdate]
+    ) -> None:
+        self._actor = actor
+        self._facts = facts
+        self._parameters: dict[str, Any] = {
+            "flow": facts.flow_id,
+            "execution": execution_id,
+            "actor": actor.name,
+            "token": actor.token_id,
+            "uids": [uuid_utils.uuid7() for _ in updates],
+            "names": [update.task_name for update in updates],
+            "statuses": [update.status for update in updates],
+        }
 
-def _write(actor: Actor, execution_id: UUID, facts: ExecutionFacts, updates: Sequence[TaskStatusUpdate]) -> bytes:
-    uids = [uuid_utils.uuid7() for _ in updates]
-    parameters: dict[str, Any] = {
-        "execution": execution_id,
-        "actor": actor.name,
-        "uids": uids,
-        "names": [update.task_name for update in updates],
-        "statuses": [update.status for update in updates],
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_WRITE, parameters)
-        rows = cursor.fetchall()
-    if not rows:  # deleted before the write
-        raise NotFound
-    created_at = {uid: moment for uid, moment, _ in rows}
-    answer = encode(
-        [
-            task_status_answer(
-                uid, execution_id, update.task_name, update.status, created_at[uid], facts.organization_id
-            )
-            for uid, update in zip(uids, updates, strict=True)
-        ]
-    )
-    data = {"statuses": orjson.Fragment(answer)}
-    publish((facts.organization_id, facts.flow_id, "task_status.added", execution_id, data))
-    if rows[0][2]:  # rarely: a task among them is stale
-        changes = TaskChanges(actor, facts, execution_id)
-        note_started(changes, parameters["names"], uids)
+    @retried
+    def write_if_simple(self) -> bytes | None:
+        """Write the batch by one statement; write nothing and return `None` where it is not so simple."""
+        return self._run(_SIMPLE_CHANGE)
+
+    @retried_transaction
+    def write_in_transaction(self, key: RequestKey | None) -> bytes:
+        """Write the batch once per key. Raise 404 if the execution was deleted, 401 for an ended token."""
+        if not token_holds(self._actor):
+            raise AuthenticationFailed
+        return once(key, self._write)
+
+    def _write(self) -> bytes:
+        return self._run(_SIMPLE_CHANGE) or self._write_beside_stale_tasks()
+
+    def _write_beside_stale_tasks(self) -> bytes:
+        answer = self._run(_CHANGE_IN_ANY_CASE)
+        if answer is None:
+            raise NotFound
+        changes = TaskChanges(self._actor, self._facts, self._parameters["execution"])
+        note_started(changes, self._parameters["names"], self._parameters["uids"])
         changes.publish()
-    return answer
+        return answer
+
+    def _run(self, change: str) -> bytes | None:
+        """Run the statement; return the statuses as they were written, encoded, or `None` if nothing was."""
+        returned = publish(
+            selected={
+                "change": change,
+                "query": _EVENT,
+                "parameters": self._parameters,
+                "returning": "(SELECT statuses::text FROM answer)",
+            }
+        )
+        return returned[0][0].encode() if returned else None

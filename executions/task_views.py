@@ -1,11 +1,12 @@
 """The API of tasks within an execution: what workers report, what came of it, and what people edit."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import models
 from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import NotFound
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import APIException, AuthenticationFailed, NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,12 +14,17 @@ from executions import schemas
 from executions import serializers as answers
 from executions.listing import part_of
 from executions.models import FlowExecution, TaskExecution, TaskOutput, TaskStatus
+from executions.refusals import CHANGED_MEANWHILE, REFUSED_TASKS
 from executions.tagging import tags_of
 from executions.task_executions import edit_task_execution, record_task_execution
 from executions.task_outputs import set_task_output
 from executions.task_statuses import record_task_statuses
+from flowplatform.accounts.actors import Actor
+from flowplatform.accounts.authentication import ServiceTokenAuthentication, SessionAuthentication
 from flowplatform.accounts.models import OrganizationQuerySet, Scope
+from flowplatform.accounts.services import remembered_actor, token_holds
 from flowplatform.accounts.views import OrganizationViewSet
+from flowplatform.errors import Unprocessable
 from flowplatform.idempotency.views import request_key
 from flowplatform.openapi import IDEMPOTENCY_KEY, query_parameters
 
@@ -44,16 +50,30 @@ class OfExecutionViewSet(OrganizationViewSet[Row, OrganizationQuerySet]):
 
 
 class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
-    """What workers report, and the history that it makes."""
+    """What workers report, and the history that it makes.
+
+    A report is written by the statement that also asks whether its token holds; a refusal asks before it answers.
+    """
 
     model = TaskStatus
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        if self.request is None or self.request.method != "POST":  # there is no request while it is documented
+            return super().get_authenticators()
+        return [ServiceTokenAuthentication(remembered_actor), SessionAuthentication()]
+
+    def handle_exception(self, exc: Exception) -> Response:
+        actor, is_refusal = self.request.user, isinstance(exc, APIException | Unprocessable)
+        if self.request.method == "POST" and is_refusal and isinstance(actor, Actor) and not token_holds(actor):
+            exc = AuthenticationFailed()
+        return super().handle_exception(exc)
 
     @extend_schema(
         operation_id="report_task_statuses",
         summary="Report task statuses",
         parameters=[IDEMPOTENCY_KEY],
         request=schemas.TaskStatusBatch,
-        responses=answers.RecordedStatusesAnswer,
+        responses={200: answers.RecordedStatusesAnswer, 400: REFUSED_TASKS},
         tags=["task statuses"],
     )
     def create(self, request: Request, flow_execution_id: str) -> Response:
@@ -96,7 +116,7 @@ class TaskExecutionViewSet(OfExecutionViewSet[TaskExecution]):
         operation_id="report_task_execution",
         summary="Report a task execution",
         request=schemas.TaskExecutionBody,
-        responses={201: answers.TaskExecutionAnswer},
+        responses={201: answers.TaskExecutionAnswer, 400: REFUSED_TASKS},
         tags=["task executions"],
     )
     def create(self, request: Request) -> Response:
@@ -106,14 +126,14 @@ class TaskExecutionViewSet(OfExecutionViewSet[TaskExecution]):
         """
         self.require_service(Scope.EXECUTIONS_WRITE)
         report = self.body(schemas.TaskExecutionBody)
-        return Response(record_task_execution(actor=self.actor, report=report), status=201)
+        return Response(_task_execution(record_task_execution(actor=self.actor, report=report)), status=201)
 
     @extend_schema(
         operation_id="edit_task_execution",
         summary="Edit a task execution",
         parameters=query_parameters(schemas.EditQuery),
         request=schemas.TaskExecutionEdit,
-        responses=answers.TaskExecutionAnswer,
+        responses={200: answers.TaskExecutionAnswer, 409: CHANGED_MEANWHILE},
         tags=["task executions"],
     )
     def edit(self, request: Request) -> Response:
@@ -128,10 +148,10 @@ class TaskExecutionViewSet(OfExecutionViewSet[TaskExecution]):
         if attempt is None:
             raise NotFound
         self.require_writer(attempt.organization_id, Scope.EXECUTIONS_WRITE)
-        answer = edit_task_execution(
+        attempt = edit_task_execution(
             actor=self.actor, execution_id=attempt.flow_execution_id, edit=edit, execute_flow=query.execute_flow
         )
-        return Response(answer)
+        return Response(_task_execution(attempt))
 
     @extend_schema(
         operation_id="list_task_executions",
@@ -162,9 +182,13 @@ class TaskExecutionViewSet(OfExecutionViewSet[TaskExecution]):
     def retrieve(self, request: Request, task_execution_id: str) -> Response:
         """One attempt of a task."""
         attempt = self.row_or_404("task_execution_id")
-        execution = self.execution_or_404(attempt.flow_execution_id)
-        tags = tags_of(execution.pk, [attempt.task_name]).get(attempt.task_name, [])
-        return Response(answers.task_execution_answer(attempt, tags))
+        self.execution_or_404(attempt.flow_execution_id)
+        return Response(_task_execution(attempt))
+
+
+def _task_execution(attempt: TaskExecution) -> dict[str, Any]:
+    tags = tags_of(attempt.flow_execution_id, [attempt.task_name])
+    return answers.task_execution_answer(attempt, tags.get(attempt.task_name, []))
 
 
 class TaskOutputViewSet(OfExecutionViewSet[TaskOutput]):
@@ -176,14 +200,15 @@ class TaskOutputViewSet(OfExecutionViewSet[TaskOutput]):
         operation_id="set_task_output",
         summary="Set a task's output",
         request=schemas.TaskOutputBody,
-        responses={201: answers.TaskOutputAnswer},
+        responses={201: answers.TaskOutputAnswer, 400: REFUSED_TASKS},
         tags=["task outputs"],
     )
     def create(self, request: Request) -> Response:
         """Summary and output of a task. What is left out stays as it is."""
         self.require_service(Scope.EXECUTIONS_WRITE)
         body = self.body(schemas.TaskOutputBody)
-        return Response(set_task_output(actor=self.actor, body=body), status=201)
+        execution = self.execution_or_404(body.flow_execution_id)
+        return Response(_task_output(execution, set_task_output(actor=self.actor, body=body)), status=201)
 
     @extend_schema(
         operation_id="list_task_outputs",
@@ -214,6 +239,9 @@ class TaskOutputViewSet(OfExecutionViewSet[TaskOutput]):
     def retrieve(self, request: Request, task_output_id: str) -> Response:
         """The state of one task."""
         output = self.row_or_404("task_output_id")
-        execution = self.execution_or_404(output.flow_execution_id)
-        tags = tags_of(execution.pk, [output.task_name]).get(output.task_name, [])
-        return Response(answers.task_output_answer(output, execution.flow_version, tags))
+        return Response(_task_output(self.execution_or_404(output.flow_execution_id), output))
+
+
+def _task_output(execution: FlowExecution, output: TaskOutput) -> dict[str, Any]:
+    tags = tags_of(execution.pk, [output.task_name])
+    return answers.task_output_answer(output, execution.flow_version, tags.get(output.task_name, []))

@@ -18,11 +18,11 @@ def object_sql(schema: type[BaseModel], row: str, **instead: str) -> str:
     `row` is the name of the row in the query. Fields are the columns of their names; `instead` has the SQL of those
     that are none. Times are written as `encode` writes them.
     """
-    pairs = []
+    columns = []
     for name, field in schema.model_fields.items():
         value = instead.get(name, f"{row}.{name}")
-        pairs.append(f"'{name}', {_time_sql(value) if field.annotation in _TIMES else value}")
-    return f"json_build_object({', '.join(pairs)})"
+        columns.append(f'{_time_sql(value) if field.annotation in _TIMES else value} AS "{name}"')
+    return f"(SELECT row_to_json(object) FROM (SELECT {', '.join(columns)}) AS object)"  # noqa: S608  (our own names)
 
 
 _TIMES = (datetime, datetime | None)

@@ -17,10 +17,11 @@ ATTEMPTS = 3
 _TRY_AGAIN = ("40001", "40P01")
 
 
-def retried_transaction(function: Callable[P, R]) -> Callable[P, R]:
-    """Run `function` in one transaction; repeat it, three times in all and with jitter, on 40001 and 40P01.
+def retried(function: Callable[P, R]) -> Callable[P, R]:
+    """Run `function`, which is one statement or one transaction; on 40001 and 40P01 again, three times in all.
 
-    Inside somebody else's transaction it runs once: only the outermost transaction can be repeated.
+    Inside somebody else's transaction it runs once: only the outermost transaction can be repeated. The pauses between
+    have jitter.
     """
 
     @wraps(function)
@@ -28,8 +29,7 @@ def retried_transaction(function: Callable[P, R]) -> Callable[P, R]:
         for attempt in range(1, ATTEMPTS + 1):
             nested = connection.in_atomic_block
             try:
-                with transaction.atomic():
-                    return function(*args, **kwargs)
+                return function(*args, **kwargs)
             except DatabaseError as error:
                 if nested or attempt == ATTEMPTS or sqlstate_of(error) not in _TRY_AGAIN:
                     raise
@@ -37,3 +37,8 @@ def retried_transaction(function: Callable[P, R]) -> Callable[P, R]:
         raise AssertionError("unreachable")
 
     return run
+
+
+def retried_transaction(function: Callable[P, R]) -> Callable[P, R]:
+    """Run `function` in one transaction, `retried`."""
+    return retried(wraps(function)(transaction.atomic(function)))

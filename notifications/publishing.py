@@ -1,11 +1,11 @@
 """`publish`: the one door into the event log, inside the transaction of the change that it tells of."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Any, NotRequired, TypedDict
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
 
 from flowplatform.encoding import encode
@@ -28,47 +28,58 @@ _INSERT = """
     ORDER BY place
 """
 
-# Organization, flow and flow execution of events that a query selects, the query and its parameters.
-SelectedEvents = tuple[UUID, UUID, UUID, str, Mapping[str, Any]]
 
-_INSERT_SELECTED = """
-    INSERT INTO notifications_event (organization_id, flow_id, type, flow_execution_id, data, created_at)
-    SELECT %(organization)s::uuid, %(flow)s::uuid, type, %(flow_execution)s::uuid, data, clock_timestamp()
-    FROM ({query}) AS selected
-"""
+class SelectedEvents(TypedDict):
+    """Events that a query selects, a row each, for what is better not fetched first.
+
+    `query` selects `organization_id`, `flow_id`, `type`, `flow_execution_id` and `data`. `change`, if there is any,
+    are the common table expressions of the change itself: then change and events are one statement, which needs no
+    transaction around it. `returning` is what `publish` returns of each event.
+    """
+
+    query: str
+    parameters: Mapping[str, Any]
+    change: NotRequired[str]
+    returning: NotRequired[str]
 
 
 def publish(
     *events: NewEvent, opening: tuple[UUID, UUID] | None = None, selected: SelectedEvents | None = None
-) -> None:
+) -> list[tuple[Any, ...]]:
     """Write events in the caller's transaction, one statement for all; deliver them after commit.
 
     Call it after the row locks of the change are held: the ids then follow the order of the changes.
     `opening` (organization, flow) opens the stream of a new flow, so that a socket can wait for the first event.
-    `selected` has a query of `type` and `data`, a row per event, for changes of too many rows to fetch them first.
-    Raises `TransactionManagementError` outside a transaction: an event of a change that is undone must not exist.
+    Returns a row for each of the `selected` events. Raises `TransactionManagementError` outside a transaction: an event
+    of a change that is undone must not exist.
     """
-    if not connection.in_atomic_block:
+    if not connection.in_atomic_block and not (selected and "change" in selected):
         raise TransactionManagementError("publish() belongs into the transaction of the change it tells of.")
+    flow_ids = {event[1] for event in events}
+    returned: list[tuple[Any, ...]] = []
     with connection.cursor() as cursor:
         if opening:
             cursor.execute(_OPEN_STREAM, {"organization": opening[0], "flow": opening[1]})
         if events:
             cursor.execute(_INSERT, {"events": encode(events).decode()})
         if selected:
-            _insert_selected(cursor, *selected)
-    for flow_id in {event[1] for event in (*events, *([selected] if selected else []))}:
+            statement = _insert_selected(selected.get("change"), selected["query"], selected.get("returning", "id"))
+            cursor.execute(statement, selected["parameters"])
+            returned = cursor.fetchall()
+            flow_ids |= {row[0] for row in returned}
+    for flow_id in flow_ids:
         # A plain lambda: `robust=True` fails on partials, and an exception here would turn a commit into a 500.
         transaction.on_commit(lambda flow_id=flow_id: notifier.hint(flow_id))  # type: ignore[misc]
+    return [row[1:] for row in returned]
 
 
-def _insert_selected(
-    cursor: CursorWrapper,
-    organization: UUID,
-    flow: UUID,
-    flow_execution: UUID,
-    query: str,
-    parameters: Mapping[str, Any],
-) -> None:
-    about = {"organization": organization, "flow": flow, "flow_execution": flow_execution}
-    cursor.execute(_INSERT_SELECTED.format(query=query), {**parameters, **about})
+@cache
+def _insert_selected(change: str | None, query: str, returning: str) -> str:
+    """Return the statement, which is one of a few: the database plans each once per connection."""
+    return f"""
+        {f"WITH {change}" if change else ""}
+        INSERT INTO notifications_event (organization_id, flow_id, type, flow_execution_id, data, created_at)
+        SELECT organization_id, flow_id, type, flow_execution_id, data, clock_timestamp()
+        FROM ({query}) AS selected
+        RETURNING flow_id, {returning}
+    """  # noqa: S608  (all parts are written in the code)

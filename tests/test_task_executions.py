@@ -148,6 +148,11 @@ def test_the_same_report_again_makes_the_same_attempt(execution: FlowExecution, 
     assert TaskExecution.objects.filter(flow_execution=execution).count() == 1
 
 
+def test_a_number_of_an_attempt_may_be_written_as_a_double(execution: FlowExecution, worker: Api) -> None:
+    assert report(worker, execution, idx=1.0)["task_execution_idx"] == 1  # type: ignore[arg-type]
+    assert worker.post(PATH, attempt(execution, idx=1.5)).status_code == 422  # type: ignore[arg-type]
+
+
 def test_what_a_report_leaves_out_stays_and_null_empties(execution: FlowExecution, worker: Api) -> None:
     report(worker, execution, processing_status="running", input={"a": 1}, started_at="2026-11-22T08:00:00Z")
     second = report(worker, execution, output="done")

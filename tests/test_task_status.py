@@ -140,6 +140,37 @@ def test_a_token_without_the_scope_cannot_report_statuses(execution: FlowExecuti
     assert Api(token).post(path_of(execution), statuses(("extract", "running"))).status_code == 403
 
 
+@pytest.mark.parametrize("end", ["revoked", "expired", "account deleted"])
+@pytest.mark.parametrize("task_name", ["extract", "unknown", ""])
+def test_a_token_that_ends_between_two_batches_is_401_for_the_second_whatever_is_in_it(
+    execution: FlowExecution, organization: Organization, end: str, task_name: str
+) -> None:
+    raw = make_token(organization)
+    key = {"Idempotency-Key": "the same"}
+    first = Api(raw).post(path_of(execution), statuses(("extract", "running")), **key)
+    assert first.status_code == 200
+    token = ServiceToken.objects.get(prefix=raw[:8])
+    if end == "revoked":
+        token.revoke()
+    elif end == "expired":
+        ServiceToken.objects.filter(pk=token.pk).update(expiry_date=timezone.now() - timedelta(seconds=1))
+    else:
+        token.service_account.delete()
+    for headers in ({}, key):
+        second = Api(raw).post(path_of(execution), statuses((task_name, "running")), **headers)
+        assert (second.status_code, error_of(second)["code"]) == (401, "unauthenticated")
+        assert second["WWW-Authenticate"] == "Bearer"
+    assert TaskStatus.objects.filter(flow_execution=execution).count() == 1
+
+
+def test_a_batch_is_one_statement(execution: FlowExecution, worker: Api) -> None:
+    batch = statuses(*((f"page-{i}", "running") for i in range(100)))
+    worker.post(path_of(execution), batch)  # the token and the version are known now
+    with CaptureQueriesContext(connection) as queries:
+        assert worker.post(path_of(execution), batch).status_code == 200
+    assert len(queries) == 1
+
+
 def test_every_bad_credential_is_the_same_401(execution: FlowExecution, organization: Organization) -> None:
     revoked, expired = make_token(organization), make_token(organization, expires_in=timedelta(days=1))
     ServiceToken.objects.get(prefix=revoked[:8]).revoke()

@@ -11,7 +11,7 @@ class Actor:
 
     `id` is the user's or the service account's; `name` is what `modified_by` records: `user:alice` or `service:doc-3`.
     `organization_ids` is `None` for a system service account, which acts in every organization. `roles` are a person's,
-    by organization; `scopes` a token's.
+    by organization; `scopes` a token's. `token_id` is the token that a service account came with.
     """
 
     id: UUID
@@ -20,6 +20,7 @@ class Actor:
     is_service: bool
     scopes: frozenset[str] = frozenset()
     roles: Mapping[UUID, str] = field(default_factory=dict)
+    token_id: str | None = None
 
     @property
     def is_authenticated(self) -> bool:
