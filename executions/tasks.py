@@ -1,0 +1,26 @@
+"""Celery task of the worker role."""
+
+import logging
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from executions.history import HistoryBusyError, add_partitions, drop_partitions
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="executions.keep_history")
+def keep_history() -> None:
+    """Make partitions of the status history ahead of time; drop those older than `HISTORY_RETENTION_DAYS`, if set."""
+    try:
+        for name in add_partitions():
+            logger.info("made the partition %s", name)
+        if settings.HISTORY_RETENTION_DAYS:
+            limit = timezone.now() - timedelta(days=settings.HISTORY_RETENTION_DAYS)
+            for partition in drop_partitions(before=limit):
+                logger.info("dropped the partition %s with about %d rows", partition.name, partition.rows)
+    except HistoryBusyError:
+        logger.warning("the status history was in use all the time, the next hour tries again")
