@@ -5,7 +5,16 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from django.http import QueryDict
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 
 from flowplatform.errors import Unprocessable
@@ -47,7 +56,13 @@ def _in_utc(moment: datetime) -> datetime:
         raise PydanticCustomError("datetime_range", "In UTC this moment is before the year 1 or after 9999") from None
 
 
+def _whole(value: object) -> object:
+    """Take 1.0 for 1, as JSON Schema does: JSON has one kind of number, and some clients write integers so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Identifier = Annotated[UUID, Field(strict=False)]
+WHOLE = BeforeValidator(_whole)  # stands after limits, which would be missing in the JSON schema otherwise
 Author = Annotated[
     str, Field(description="`user:<username>` or `service:<account name>`, as it was then.", examples=["user:alice"])
 ]
