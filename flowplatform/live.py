@@ -3,6 +3,9 @@
 Daphne writes to a socket without looking whether anybody reads: a client that does not read grows the process without
 limit. Here a send waits while the transport holds more than its buffer (64 KiB), so the consumer's bounded
 inbox fills and the socket is closed with 4408. On SIGTERM sockets are closed with 1012, and requests may finish.
+
+A text that many sockets are sent is made a frame once, and goes to the kernel at once. By autobahn's and the reactor's
+way, with a round of the event loop and of the socket's task for each, it takes several times as long.
 """
 
 import sys
@@ -12,18 +15,25 @@ from daphne.server import Server  # installs the asyncio reactor; has to come be
 from flowplatform import role  # isort: skip
 
 import asyncio
+import resource
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
+from autobahn.websocket.protocol import PreparedMessage
 from daphne.cli import CommandLineInterface
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from twisted.internet import defer
+from twisted.internet import defer, tcp
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+SEND_NOW = "flowplatform.send_now"  # the extension's name; notifications/consumers.py asks for it
 RESTART = 1012
 CLOSE_SECONDS = 0.3  # at shutdown, for the close frames to leave
 SLOW_CLOSE_SECONDS = 10  # for a slow client to read up to its close frame, before the connection is cut
 DRAIN_SECONDS = 5.0  # for requests that are being answered
+OPEN_FILES = 8_192  # every socket is one, and SOCKETS_PER_PROCESS are allowed; a usual shell gives us 1,024
+FRAMES_KEPT = 16  # encoded; sockets of a flow are sent the same few at the same time
 
 
 @implementer(IPushProducer)
@@ -47,23 +57,43 @@ class FlowControl:
         self.writable.set()
 
 
+@lru_cache(FRAMES_KEPT)
+def frame_of(text: str) -> bytes:
+    """Return a text as a WebSocket frame, ready for the wire. A text that is shared has its hash already."""
+    frame: bytes = PreparedMessage(text.encode(), isBinary=False, applyMask=False, doNotCompress=True).payloadHybi
+    return frame
+
+
 class FlowControlledProtocol(WebSocketProtocol):  # type: ignore[misc]
     """A socket that knows whether its client reads."""
 
     flow_control: FlowControl | None = None
+    _is_plain = False
 
     def onOpen(self) -> None:  # noqa: N802
         """Take the place of the HTTP channel, which was the transport's producer until the upgrade."""
         super().onOpen()
         self.closeHandshakeTimeout = SLOW_CLOSE_SECONDS
         self.flow_control = FlowControl()
+        self._is_plain = isinstance(self.transport, tcp.Connection) and not self.transport.TLS
         self.transport.unregisterProducer()
         self.transport.registerProducer(self.flow_control, True)
 
+    def send_now(self, text: str) -> bool:
+        """Send a text as one frame if nothing is to leave before it; `False` if something is."""
+        transport = self.transport
+        if self.state != self.STATE_OPEN or not self._is_plain or transport.dataBuffer or transport._tempDataLen:
+            return False
+        frame = frame_of(text)
+        sent = transport.writeSomeData(frame)
+        if sent != len(frame):  # the kernel's buffer is full, or the connection is lost: the reactor does the rest
+            transport.write(frame[sent:] if isinstance(sent, int) else frame)
+        return True
+
     def serverSend(self, content: str, binary: bool = False) -> None:  # noqa: N802
         """Send a text as one frame: autobahn's own method holds us to the small size that clients may send."""
-        if self.state == self.STATE_OPEN:
-            self.sendFrame(opcode=1, payload=content.encode())
+        if self.state == self.STATE_OPEN and not self.send_now(content):
+            self.transport.write(frame_of(content))
 
     def serverClose(self, code: int | None = None) -> None:  # noqa: N802
         """Close with any code: autobahn's own method knows no 1012 (service restart, RFC 6455's registry)."""
@@ -80,12 +110,22 @@ class LiveServer(Server):  # type: ignore[misc]
         WebSocketFactory.protocol = FlowControlledProtocol
         super().run()
 
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> "asyncio.Queue[Any] | None":
+        """Offer sockets a way to send without waiting, as an ASGI extension."""
+        if isinstance(protocol, FlowControlledProtocol):
+            scope["extensions"] = {SEND_NOW: protocol.send_now}
+        queue: asyncio.Queue[Any] | None = super().create_application(protocol, scope)
+        return queue
+
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         """Pass a message on to the client; a socket's message waits until the client has read the ones before."""
         flow_control = getattr(protocol, "flow_control", None)
-        if flow_control is not None and message["type"] == "websocket.send":
+        if flow_control is None or message["type"] != "websocket.send":
+            await super().handle_reply(protocol, message)
+            return
+        if not flow_control.writable.is_set():
             await flow_control.writable.wait()
-        await super().handle_reply(protocol, message)
+        protocol.serverSend(message["text"])
 
     def kill_all_applications(self) -> "defer.Deferred[None]":
         """At shutdown: end in order, and cancel what does not end by itself."""
@@ -123,9 +163,19 @@ class Live(CommandLineInterface):  # type: ignore[misc]
     server_class = LiveServer
 
 
+def _allow_open_files() -> None:
+    """Raise the soft limit as far as is useful and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has limits beside this one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main(arguments: list[str]) -> None:
     """Serve. Takes Daphne's options; clients have nothing to say over a socket, so a large frame ends it."""
     role.claim("live")
+    _allow_open_files()
     limits = ["--websocket-max-message-size", "4096", "--websocket-max-frame-size", "4096", "--no-server-name"]
     Live().run([*limits, "--verbosity", "0", *arguments, "flowplatform.asgi:application"])
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -21,6 +22,7 @@ from notifications.replay import replay
 
 logger = logging.getLogger(__name__)
 
+SEND_NOW = "flowplatform.send_now"  # an ASGI extension of our server; others do without it
 NOT_AUTHENTICATED = 4401
 UNKNOWN_FLOW = 4404
 TOO_SLOW = 4408
@@ -121,7 +123,8 @@ class FlowConsumer(PlainConsumer):
         age = settings.SOCKET_MAX_AGE_HOURS * 3600 * random.uniform(0.8, 1.0)
         expiry = asyncio.get_running_loop().call_later(age, self._end, RESTART)
         try:
-            async with self.hub.watching(flow_id, lambda: self._end(TOO_SLOW)) as (feed, subscription):
+            watching = self.hub.watching(flow_id, lambda: self._end(TOO_SLOW), self._send_now)
+            async with watching as (feed, subscription):
                 await self._watch(feed, subscription)
         finally:
             expiry.cancel()
@@ -188,6 +191,12 @@ class FlowConsumer(PlainConsumer):
                 await self._text(frame.text)
             since = rows[-1][0]
         return True
+
+    @property
+    def _send_now(self) -> Callable[[str], bool]:
+        """What the server offers for sending without a turn of this socket's task (`flowplatform/live.py`)."""
+        offered: Callable[[str], bool] = self.scope.get("extensions", {}).get(SEND_NOW, lambda text: False)
+        return offered
 
     async def _text(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})

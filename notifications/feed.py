@@ -7,6 +7,7 @@ hub's own look at the database, every few seconds, brings what the layer lost.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -39,22 +40,31 @@ SUBSCRIBE_SECONDS = 1.0  # a socket does not wait longer for the channel layer
 class Subscription:
     """The bounded inbox of one socket."""
 
-    def __init__(self, overflowed: Callable[[], None]) -> None:
-        self._inbox: asyncio.Queue[str] = asyncio.Queue()
+    def __init__(self, overflowed: Callable[[], None], send_now: Callable[[str], bool]) -> None:
+        self._inbox: deque[str] = deque()
         self._waiting = 0
+        self._news: asyncio.Future[None] | None = None  # while the socket's task waits for it
         self._overflowed = overflowed
+        self._send_now = send_now
 
     def put(self, text: str) -> None:
-        """Add a frame; a full inbox is reported instead: the socket is too slow."""
+        """Send a frame, or add it to what waits; a full inbox is reported instead: the socket is too slow."""
+        if self._news is not None and not self._news.done():  # the socket's task has sent all before, and sleeps
+            if self._send_now(text):
+                return
+            self._news.set_result(None)
         if self._waiting > INBOX_CHARACTERS:
             self._overflowed()
             return
         self._waiting += len(text)
-        self._inbox.put_nowait(text)
+        self._inbox.append(text)
 
     async def get(self) -> str:
-        """Return the next frame."""
-        text = await self._inbox.get()
+        """Return the next frame. One task may wait; an asyncio.Queue, which is for many, costs twice as much."""
+        while not self._inbox:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        text = self._inbox.popleft()
         self._waiting -= len(text)
         return text
 
@@ -65,8 +75,8 @@ class Subscription:
 
     def clear(self) -> None:
         """Forget what came so far: the socket begins at the feed's offset of this moment."""
-        while not self._inbox.empty():
-            self._waiting -= len(self._inbox.get_nowait())
+        self._inbox.clear()
+        self._waiting = 0
 
 
 class FlowFeed:
@@ -150,13 +160,16 @@ class Hub:
 
     @asynccontextmanager
     async def watching(
-        self, flow_id: UUID, overflowed: Callable[[], None]
+        self, flow_id: UUID, overflowed: Callable[[], None], send_now: Callable[[str], bool]
     ) -> AsyncIterator[tuple[FlowFeed, Subscription]]:
-        """Join the feed of a flow, made if this is its first socket, and leave it again."""
+        """Join the feed of a flow, made if this is its first socket, and leave it again.
+
+        `overflowed` is told that the socket is too slow. `send_now` sends a text at once, or says that it cannot.
+        """
         self._start()
         feed = self._feeds.setdefault(flow_id, FlowFeed(flow_id))
         feed.users += 1
-        subscription = Subscription(overflowed)
+        subscription = Subscription(overflowed, send_now)
         try:
             if feed.opening is None:
                 feed.opening = asyncio.create_task(self._open(feed))

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
@@ -25,7 +28,7 @@ from notifications.models import Event, Stream
 from notifications.relay import prune
 from tests.builders import make_execution, make_flow, make_member, make_organization, make_token, statuses
 from tests.conftest import Platform
-from tests.stack import Stack, wait_until
+from tests.stack import ROOT, Stack, wait_until
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -382,6 +385,49 @@ def test_a_client_that_does_not_read_is_closed_with_4408_and_others_are_not_held
             assert lazy.close_code == 4408
 
     asyncio.run(story())
+
+
+def test_a_client_that_stands_still_for_a_moment_misses_nothing(
+    platform: Platform, token: str, execution: FlowExecution
+) -> None:
+    offset = settle(execution)
+    batch = [(f"task-{index % 20}", "x" * 50) for index in range(100)]
+    missed, live = 180, 20  # 5 MB: more than the kernel takes, not so much that the rest fills the inbox
+
+    async def write(batches: int) -> None:
+        for _ in range(batches):
+            await asyncio.to_thread(report, platform, token, execution, *batch)
+
+    async def story() -> None:
+        small = socket_with_a_small_window(platform.port)
+        url, headers = f"{platform.ws_url}/ws/flows/{execution.flow_id}", {"Authorization": f"Bearer {token}"}
+        async with connect(url, additional_headers=headers, proxy=None, sock=small, max_size=None) as socket:
+            await frame_from(socket)
+            socket.transport.pause_reading()
+            await write(missed)
+            socket.transport.resume_reading()
+            await write(live)
+            events = await events_from(socket, missed + live)
+            assert [event["offset"] for event in events] == list(range(offset + 1, offset + missed + live + 1))
+
+    asyncio.run(story())
+
+
+def socket_with_a_small_window(port: int) -> socket.socket:
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    small.connect(("127.0.0.1", port))
+    return small
+
+
+def test_a_live_process_may_open_more_files_than_a_shell_allows() -> None:
+    program = (
+        "import resource as r; _, most = r.getrlimit(r.RLIMIT_NOFILE); r.setrlimit(r.RLIMIT_NOFILE, (256, most));"
+        "from flowplatform import live; live._allow_open_files(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    soft, hard = map(int, done.stdout.split())
+    assert soft == (8_192 if hard < 0 else min(8_192, hard))  # below zero: there is no limit
 
 
 def test_a_restarted_live_process_says_1012_and_the_client_loses_nothing(
