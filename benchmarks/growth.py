@@ -29,7 +29,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--outputs", type=int, default=1_000_000, help="task outputs of the large database")
     options.add_argument("--rounds", type=int, default=11, help="how often everything is measured (default: 11)")
     options.add_argument("--seconds", type=float, default=2.0, help="of a write in a round (default: 2)")
-    options.add_argument("--reads", type=int, default=40, help="of each kind in a round (default: 40)")
+    options.add_argument("--reads", type=int, default=400, help="of each kind (default: 400)")
     options.add_argument("--tmp", type=Path, help="where the databases are made (default: the temporary folder)")
     options.add_argument("--output", type=Path, default=Path(__file__).parent / "results", help="a folder")
     return options
@@ -69,7 +69,7 @@ def _bench(given: argparse.Namespace, home: Path) -> int:
     )
     about = machine.describe()
     needed = large.rows * growth_rows.BYTES_OF_ROW + large.outputs * growth_rows.BYTES_OF_OUTPUT + _WAL_BYTES
-    minutes = (large.rows / _ROWS_PER_SECOND + plan.rounds * (8 * (plan.seconds + 2) + 8 * plan.reads * 0.01)) / 60
+    minutes = (large.rows / _ROWS_PER_SECOND + plan.rounds * 8 * (plan.seconds + 2) + 8 * plan.reads * 0.01) / 60
     say(f"This takes {needed / 1e9:.1f} GB of disk in {home.parent} and about {minutes:.0f} minutes.")
     free = shutil.disk_usage(home).free
     if free < needed:

@@ -16,9 +16,10 @@ def report(
 ) -> dict[str, Any]:
     """Return everything as the result file has it. Ratios are of the throughput; that of a read is one by its time."""
     small, large = sides
+    without_target = [title for title, write in WRITES.items() if not write.has_target]
     ratios = {
         **{title: _ratio(_per_second(large, title), _per_second(small, title)) for title in WRITES},
-        **{read: _ratio(small.read_ms[read], large.read_ms[read]) for read in READS},
+        **{read: round(_p50(small, read) / _p50(large, read), 3) for read in READS},
     }
     return {
         "postgresql": dict(postgresql),
@@ -28,16 +29,17 @@ def report(
         },
         "batches_per_second": {side.name: {title: _per_second(side, title) for title in WRITES} for side in sides},
         "cpu_ms_of_a_batch": {side.name: {title: _cpu_ms(side, title) for title in WRITES} for side in sides},
-        "read_p50_ms": {side.name: dict(side.read_ms) for side in sides},
+        "read_p50_ms": {side.name: {read: _p50(side, read) for read in READS} for side in sides},
         "target": TARGET,
+        "without_target": without_target,
         "ratios": ratios,
         "cpu_ratios": {title: _ratio(_cpu_ms(large, title), _cpu_ms(small, title)) for title in WRITES},
         "plans": dict(plans),
-        "missed": [name for name, ratio in ratios.items() if ratio < TARGET],
+        "missed": [name for name, ratio in ratios.items() if ratio < TARGET and name not in without_target],
         "wrong": [
-            f"{read}, {side.name}: {line}"
-            for side in sides
-            for read, found in plans[side.name].items()
+            # A small table may well be read as a whole.
+            f"{read}: {line}"
+            for read, found in plans[large.name].items()
             for line in found["wrong"]
         ],
     }
@@ -45,6 +47,10 @@ def report(
 
 def _per_second(side: Side, title: str) -> list[float]:
     return [figures.batches_per_second for figures in side.figures[title]]
+
+
+def _p50(side: Side, read: str) -> float:
+    return round(median(side.read_ms[read]), 3)
 
 
 def _cpu_ms(side: Side, title: str) -> list[float]:

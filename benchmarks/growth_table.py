@@ -17,9 +17,10 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield "CPU: what the server and PostgreSQL work for a batch, large by small. Reads: the ratio is small by large.)"
     yield ""
     for write in WRITES:
-        yield _line(report, f"batches/s, {write}", write, report["batches_per_second"])
+        medians = [median(report["batches_per_second"][side][write]) for side in (SMALL, LARGE)]
+        yield _line(report, f"batches/s, {write}", write, *medians)
     for read in READS:
-        yield _line(report, f"p50 ms, {read}", read, report["read_p50_ms"])
+        yield _line(report, f"p50 ms, {read}", read, *(report["read_p50_ms"][side][read] for side in (SMALL, LARGE)))
     yield ""
     for read in READS:
         found = report["plans"][LARGE][read]
@@ -28,11 +29,12 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"WRONG PLAN  {line}"
 
 
-def _line(report: Mapping[str, Any], title: str, name: str, values: Mapping[str, Any]) -> str:
-    small, large = (median(values[side][name]) for side in (SMALL, LARGE))
+def _line(report: Mapping[str, Any], title: str, name: str, small: float, large: float) -> str:
     digits = 0 if small > 20 else 2
     ratio, target = report["ratios"][name], report["target"]
     verdict = f"{'met' if ratio >= target else 'MISSED'} (at least {target:g})"
+    if name in report["without_target"]:
+        verdict = "no target: each execution is looked up first"
     cpu = report["cpu_ratios"].get(name)
     work = "" if cpu is None else f"x {cpu:.2f}"
     return f"{title:50}{small:12.{digits}f}{large:14.{digits}f}{ratio:8.2f}{work:>8}   {verdict}"
