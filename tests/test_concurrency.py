@@ -118,7 +118,7 @@ def test_outputs_follow_the_newest_attempts_while_others_report_edit_and_run_aga
     assert last == {str(row.pk): orjson.loads(encode(task_execution_answer(row, []))) for row in attempts}
 
 
-@pytest.mark.usefixtures("committed")
+@pytest.mark.usefixtures("committed", "without_platform")  # whose sweep would number what waits for too long
 def test_several_relays_of_one_flow_number_every_event_once_without_gaps() -> None:
     execution = make_execution(make_flow(make_organization(f"relay-{uuid4().hex}"), *crowd.TASKS))
     with multiprocessing.get_context("spawn").Pool(4) as pool:
