@@ -34,7 +34,7 @@ class SelectedEvents(TypedDict):
 
     `query` selects `organization_id`, `flow_id`, `type`, `flow_execution_id` and `data`. `change`, if there is any,
     are the common table expressions of the change itself: then change and events are one statement, which needs no
-    transaction around it. `returning` is what `publish` returns of each event.
+    transaction around it. `returning` is what `publish` returns of each event, if anything.
     """
 
     query: str
@@ -50,8 +50,8 @@ def publish(
 
     Call it after the row locks of the change are held: the ids then follow the order of the changes.
     `opening` (organization, flow) opens the stream of a new flow, so that a socket can wait for the first event.
-    Returns a row for each of the `selected` events. Raises `TransactionManagementError` outside a transaction: an event
-    of a change that is undone must not exist.
+    Returns what the `selected` events were asked to return, a row each. Raises `TransactionManagementError` outside
+    a transaction: an event of a change that is undone must not exist.
     """
     if not connection.in_atomic_block and not (selected and "change" in selected):
         raise TransactionManagementError("publish() belongs into the transaction of the change it tells of.")
@@ -63,7 +63,7 @@ def publish(
         if events:
             cursor.execute(_INSERT, {"events": encode(events).decode()})
         if selected:
-            statement = _insert_selected(selected.get("change"), selected["query"], selected.get("returning", "id"))
+            statement = _insert_selected(selected.get("change"), selected["query"], selected.get("returning"))
             cursor.execute(statement, selected["parameters"])
             returned = cursor.fetchall()
             flow_ids |= {row[0] for row in returned}
@@ -74,12 +74,18 @@ def publish(
 
 
 @cache
-def _insert_selected(change: str | None, query: str, returning: str) -> str:
-    """Return the statement, which is one of a few: the database plans each once per connection."""
-    return f"""
-        {f"WITH {change}" if change else ""}
+def _insert_selected(change: str | None, query: str, returning: str | None) -> str:
+    """Return the statement, which is one of a few: the database plans each once per connection.
+
+    Its rows begin with the flow. Where nothing else is asked for there is one row per flow, not one per event.
+    """
+    insert = f"""
         INSERT INTO notifications_event (organization_id, flow_id, type, flow_execution_id, data, created_at)
         SELECT organization_id, flow_id, type, flow_execution_id, data, clock_timestamp()
         FROM ({query}) AS selected
-        RETURNING flow_id, {returning}
+        RETURNING flow_id
     """  # noqa: S608  (all parts are written in the code)
+    changes = f"{change}, " if change else ""
+    if returning is None:
+        return f"WITH {changes} event AS ({insert}) SELECT DISTINCT flow_id FROM event"  # noqa: S608
+    return f"{f'WITH {change}' if change else ''} {insert}, {returning}"
