@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from uuid import UUID
 
 from channels.layers import get_channel_layer
@@ -39,21 +40,21 @@ class LayerSender:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def send(self, flow_id: UUID, frames: list[Frame]) -> bool:
-        """Send the frames in order; say whether the layer took them all within two seconds."""
-        sending = asyncio.run_coroutine_threadsafe(self._send(flow_id, frames), self._running_loop())
+    def send(self, news: Iterable[tuple[UUID, Frame]]) -> bool:
+        """Send frames of flows in order; say whether the layer took them all within two seconds."""
+        sending = asyncio.run_coroutine_threadsafe(self._send(news), self._running_loop())
         try:
             sending.result(SEND_SECONDS)
         except Exception as error:
             sending.cancel()
-            logger.warning("the channel layer did not take the news of flow %s: %r", flow_id, error)
+            logger.warning("the channel layer did not take all news: %r", error)
             return False
         return True
 
-    async def _send(self, flow_id: UUID, frames: list[Frame]) -> None:
+    async def _send(self, news: Iterable[tuple[UUID, Frame]]) -> None:
         layer = get_channel_layer()
         assert layer is not None
-        for frame in frames:
+        for flow_id, frame in news:
             await layer.group_send(group_of(flow_id), message_of(flow_id, frame))
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:

@@ -1,9 +1,11 @@
-"""The relay: numbers the committed events of a flow, one relay at a time per flow, and makes frames of them.
+"""The relay: numbers the committed events of flows, one relay at a time per flow, and makes frames of them.
 
 Ids come from a sequence before their transaction commits, so "everything after the last id" can skip a row that commits
 late. Hence two steps: a request inserts without a number, and the relay, which holds the stream's row, gives the next
 offsets to what is committed. A crash between any two steps loses nothing: unnumbered events wait for the sweep, and
 numbered ones that were not sent are found by a gap or a heartbeat.
+
+Flows that have news at the same time share a transaction: one for each costs more than the work in it.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -13,45 +15,56 @@ from uuid import UUID
 
 import orjson
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from flowplatform.encoding import encode
 
-BATCH = 500  # events numbered in one transaction
+BATCH = 500  # events numbered in one transaction at most
+FLOWS = 50  # in one transaction at most
 FRAME_BYTES = 256 * 1024  # a frame is closed when it exceeds this
 
+# Locked in the order of their ids, so that relays of the same flows wait for each other and not in a circle.
 _LOCK = """
-    SELECT "offset" FROM notifications_stream WHERE flow_id = %s FOR NO KEY UPDATE
+    SELECT flow_id FROM notifications_stream WHERE flow_id = ANY(%s) ORDER BY flow_id FOR NO KEY UPDATE
 """
 
 _LOCK_IF_FREE = f"{_LOCK} SKIP LOCKED"
 
 # Events of an organization that is gone have no stream and no reader.
 _FORGET_ORPHANS = """
-    DELETE FROM notifications_event AS event WHERE flow_id = %s AND "offset" IS NULL
+    DELETE FROM notifications_event AS event WHERE flow_id = ANY(%s) AND "offset" IS NULL
     AND NOT EXISTS (SELECT 1 FROM accounts_organization AS organization WHERE organization.id = event.organization_id)
 """
 
 _OPEN = """
     INSERT INTO notifications_stream (flow_id, organization_id, epoch)
-    SELECT flow_id, organization_id, gen_random_uuid() FROM notifications_event
-    WHERE flow_id = %s AND "offset" IS NULL LIMIT 1
+    SELECT DISTINCT ON (flow_id) flow_id, organization_id, gen_random_uuid() FROM notifications_event
+    WHERE flow_id = ANY(%s) AND "offset" IS NULL ORDER BY flow_id
     ON CONFLICT (flow_id) DO NOTHING
 """
 
+# A statement of its own after the locks: its snapshot then has the offsets that other relays gave before.
 _NUMBER = """
     WITH pending AS (
-        SELECT id, row_number() OVER (ORDER BY id) AS place
-        FROM (
-            SELECT id FROM notifications_event WHERE flow_id = %(flow)s AND "offset" IS NULL ORDER BY id LIMIT %(limit)s
-        ) AS outbox
+        SELECT event.id, stream."offset" + event.place AS "offset"
+        FROM notifications_stream AS stream CROSS JOIN LATERAL (
+            SELECT id, row_number() OVER (ORDER BY id) AS place
+            FROM (
+                SELECT id FROM notifications_event
+                WHERE flow_id = stream.flow_id AND "offset" IS NULL ORDER BY id LIMIT %(share)s
+            ) AS outbox
+        ) AS event
+        WHERE stream.flow_id = ANY(%(flows)s)
+    ), numbered AS (
+        UPDATE notifications_event AS event SET "offset" = pending."offset"
+        FROM pending WHERE event.id = pending.id
+        RETURNING event.flow_id, event."offset", event.type, event.flow_execution_id, event.created_at, event.data
+    ), advanced AS (
+        UPDATE notifications_stream AS stream SET "offset" = highest."offset"
+        FROM (SELECT flow_id, max("offset") AS "offset" FROM numbered GROUP BY flow_id) AS highest
+        WHERE stream.flow_id = highest.flow_id
     )
-    UPDATE notifications_event AS event SET "offset" = %(offset)s + pending.place
-    FROM pending WHERE event.id = pending.id
-    RETURNING event."offset", event.type, event.flow_execution_id, event.created_at, event.data::text
-"""
-
-_ADVANCE = """
-    UPDATE notifications_stream SET "offset" = %s WHERE flow_id = %s
+    SELECT flow_id, "offset", type, flow_execution_id, created_at, data::text FROM numbered ORDER BY flow_id, "offset"
 """
 
 _READ = """
@@ -76,9 +89,14 @@ _PRUNE = """
             SELECT id FROM notifications_event
             WHERE created_at < %(before)s AND "offset" IS NOT NULL ORDER BY created_at LIMIT %(limit)s
         ) RETURNING flow_id, "offset"
+    ), flows AS (
+        SELECT flow_id, max("offset") AS highest FROM gone GROUP BY flow_id
+    ), streams AS (
+        SELECT flow_id FROM notifications_stream WHERE flow_id IN (SELECT flow_id FROM flows)
+        ORDER BY flow_id FOR NO KEY UPDATE
     ), pruned AS (
         UPDATE notifications_stream AS stream SET pruned_offset = greatest(pruned_offset, highest)
-        FROM (SELECT flow_id, max("offset") AS highest FROM gone GROUP BY flow_id) AS flows
+        FROM flows JOIN streams USING (flow_id)
         WHERE stream.flow_id = flows.flow_id
     )
     SELECT count(*) FROM gone
@@ -128,35 +146,40 @@ def _frame(first: int, last: int, events: list[bytes]) -> Frame:
     return Frame(first, last, '{"type":"events","events":[' + b",".join(events).decode() + "]}")
 
 
-def number_pending(flow_id: UUID, *, wait: bool = True) -> Iterator[list[EventRow]]:
-    """Give the next offsets to the committed, unnumbered events of a flow; yield them in order, a batch at a time.
+def number_pending(flow_ids: Collection[UUID], *, wait: bool = True) -> Iterator[dict[UUID, list[EventRow]]]:
+    """Give the next offsets to the committed, unnumbered events of flows; yield them in order, a transaction at a time.
 
-    Ends when the outbox was seen empty. Relays of one flow wait for each other on the stream's row; without `wait` a
+    Ends when every outbox was seen empty. Relays of one flow wait for each other on the stream's row; without `wait` a
     flow that another relay holds is left to that one.
     """
-    while batch := _number_batch(flow_id, _LOCK if wait else _LOCK_IF_FREE):
-        yield batch
-        if len(batch) < BATCH:
-            return
+    waiting = list(flow_ids)
+    while waiting:
+        flows, waiting = waiting[:FLOWS], waiting[FLOWS:]
+        share = BATCH // len(flows)
+        if numbered := _number(flows, _LOCK if wait else _LOCK_IF_FREE, share):
+            yield numbered
+        waiting += [flow_id for flow_id, rows in numbered.items() if len(rows) == share]
 
 
 @transaction.atomic
-def _number_batch(flow_id: UUID, lock: str) -> list[EventRow]:
+def _number(flow_ids: Collection[UUID], lock: str, share: int) -> dict[UUID, list[EventRow]]:
+    """Number at most `share` events of each flow; return the flows that had any."""
     with connection.cursor() as cursor:
-        cursor.execute(lock, [flow_id])
-        stream = cursor.fetchone()
-        if stream is None:  # held by another relay, or not there yet
-            cursor.execute(_FORGET_ORPHANS, [flow_id])
-            cursor.execute(_OPEN, [flow_id])
-            cursor.execute(lock, [flow_id])
-            stream = cursor.fetchone()
-        if stream is None:
-            return []
-        cursor.execute(_NUMBER, {"flow": flow_id, "offset": stream[0], "limit": BATCH})
-        rows: list[EventRow] = sorted(cursor.fetchall())  # RETURNING promises no order
-        if rows:
-            cursor.execute(_ADVANCE, [rows[-1][0], flow_id])
-        return rows
+        flows = _locked(cursor, lock, flow_ids)
+        if missing := list(set(flow_ids) - set(flows)):  # held by another relay, or not there yet
+            cursor.execute(_FORGET_ORPHANS, [missing])
+            cursor.execute(_OPEN, [missing])
+            flows = _locked(cursor, lock, flow_ids)
+        cursor.execute(_NUMBER, {"flows": flows, "share": share})
+        numbered: dict[UUID, list[EventRow]] = {}
+        for flow_id, *row in cursor.fetchall():
+            numbered.setdefault(flow_id, []).append(tuple(row))
+        return numbered
+
+
+def _locked(cursor: CursorWrapper, lock: str, flow_ids: Collection[UUID]) -> list[UUID]:
+    cursor.execute(lock, [list(flow_ids)])
+    return [row[0] for row in cursor.fetchall()]
 
 
 def flows_waiting(*, older_than: timedelta, limit: int = 1000) -> list[UUID]:

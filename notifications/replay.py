@@ -47,12 +47,12 @@ def number_stuck(flow_ids: Collection[UUID]) -> None:
 
     At most a few batches of each flow at a time: a reader must not work off a long backlog alone.
     """
-    for flow_id in flows_waiting_of(flow_ids, older_than=STUCK):
-        try:
-            for _ in islice(number_pending(flow_id, wait=False), STUCK_BATCHES):
-                pass
-        except DatabaseError as error:
-            logger.warning("flow %s could not be numbered: %s", flow_id, error)
+    stuck = flows_waiting_of(flow_ids, older_than=STUCK)
+    try:
+        for _ in islice(number_pending(stuck, wait=False), STUCK_BATCHES):
+            pass
+    except DatabaseError as error:
+        logger.warning("%d flows could not be numbered: %s", len(stuck), error)
 
 
 def replay(flow_id: UUID, *, since: int, epoch: str | None, limit: int) -> tuple[Position, list[EventRow] | None]:

@@ -1,6 +1,7 @@
 """Celery tasks of the worker role: relay what was hinted, sweep what was not, prune what is old."""
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,15 +21,13 @@ SWEEP_AGE = timedelta(seconds=1)  # younger events are most likely in the hands 
 @shared_task(name="notifications.relay")
 def relay(flow_ids: list[str]) -> None:
     """Number and send the events of the flows. Idempotent: a second run finds nothing to do."""
-    for flow_id in map(UUID, flow_ids):
-        relay_flow(flow_id)
+    relay_flows([UUID(flow_id) for flow_id in flow_ids])
 
 
 @shared_task(name="notifications.sweep")
 def sweep() -> None:
     """Relay the flows whose hint was lost: the broker was away, or the process died after its commit."""
-    for flow_id in flows_waiting(older_than=SWEEP_AGE):
-        relay_flow(flow_id, wait=False)
+    relay_flows(flows_waiting(older_than=SWEEP_AGE), wait=False)
 
 
 @shared_task(name="notifications.prune")
@@ -37,13 +36,17 @@ def prune_events() -> int:
     return prune(before=timezone.now() - timedelta(hours=settings.EVENT_RETENTION_HOURS))
 
 
-def relay_flow(flow_id: UUID, *, wait: bool = True) -> None:
+def relay_flows(flow_ids: Sequence[UUID], *, wait: bool = True) -> None:
     """Number what is committed, then send it. A crash in between is healed by the sockets' own reading.
 
     A flow that cannot be relayed is logged and left to the next sweep: it must not hold up the others.
     """
     try:
-        for rows in number_pending(flow_id, wait=wait):
-            layer_sender.send(flow_id, list(frames(rows)))
+        for numbered in number_pending(flow_ids, wait=wait):
+            layer_sender.send((flow_id, frame) for flow_id, rows in numbered.items() for frame in frames(rows))
     except DatabaseError:
-        logger.exception("flow %s could not be relayed, the next sweep tries again", flow_id)
+        if len(flow_ids) > 1:  # one of them is to blame
+            for flow_id in flow_ids:
+                relay_flows([flow_id], wait=wait)
+        else:
+            logger.exception("flow %s could not be relayed, the next sweep tries again", flow_ids[0])

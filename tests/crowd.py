@@ -84,4 +84,4 @@ def _edit(actor: Actor, attempt: TaskExecution, *, execute_flow: bool) -> bool:
 
 def relay(flow_id: UUID) -> int:
     """Be one of several relays of a flow; return how many events it numbered."""
-    return sum(map(len, number_pending(flow_id)))
+    return sum(len(rows) for numbered in number_pending([flow_id]) for rows in numbered.values())

@@ -446,7 +446,7 @@ def test_the_backlog_is_told_at_a_glance(staff: Client, organization: Organizati
     assert f"Fault: {waiting} events of 2 flows wait for a number, the oldest for 0:03:2" in text(page)
     assert '<li class="error">' in page.content.decode()
     for execution in (first, second):
-        list(number_pending(execution.flow_id))
+        list(number_pending([execution.flow_id]))
     assert "No event waits for a number." in text(staff.get(path))
 
 
@@ -455,7 +455,7 @@ def test_the_streams_say_what_waits_in_each(staff: Client, organization: Organiz
     busy, late, idle = (flow.pk for flow in flows)
     for seconds, flow_id in ((1, busy), (20, late), (30, idle)):
         wait_for(seconds, flow_id)
-    list(number_pending(idle))
+    list(number_pending([idle]))
     make_execution(flows[1])  # just now: the column is about the oldest
     ours = {"organization": str(organization.pk)}
     page = staff.get(STREAMS, ours)
@@ -475,7 +475,7 @@ def test_the_events_say_which_of_them_wait_and_for_how_long(
     staff: Client, organization: Organization, quiet: None
 ) -> None:
     execution = make_one_of_each(organization)
-    list(number_pending(execution.flow_id))
+    list(number_pending([execution.flow_id]))
     numbered = set(Event.objects.filter(flow_id=execution.flow_id).values_list("pk", flat=True))
     add_tag(Api(make_token(organization)), str(execution.pk), "remove")
     (waiting,) = Event.objects.filter(flow_id=execution.flow_id, offset__isnull=True).values_list("pk", flat=True)

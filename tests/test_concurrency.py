@@ -44,7 +44,7 @@ def check_agreement(execution: FlowExecution, *, rows: int) -> None:
     assert history.count() == rows
     newest = {row.task_name: row.status for row in history}
     state = dict(TaskOutput.objects.filter(flow_execution=execution).values_list("task_name", "processing_status"))
-    list(number_pending(execution.flow_id))
+    list(number_pending([execution.flow_id]))
     last = {
         status["task_name"]: status["status"]
         for event in Event.objects.filter(flow_execution_id=execution.pk, type="task_status.added").order_by("offset")
@@ -112,7 +112,7 @@ def test_outputs_follow_the_newest_attempts_while_others_report_edit_and_run_aga
         assert output.processing_status == history.get(output.task_name, attempt.processing_status)
         assert (output.edited_status, output.stale_status) == (attempt.edited_status, attempt.stale_status)
         assert (output.error, output.output) == (attempt.error, attempt.output)
-    list(number_pending(execution.flow_id))
+    list(number_pending([execution.flow_id]))
     told = Event.objects.filter(flow_execution_id=execution.pk, type="task_execution.updated").order_by("offset")
     last = {event.data["id"]: event.data for event in told}
     assert last == {str(row.pk): orjson.loads(encode(task_execution_answer(row, []))) for row in attempts}

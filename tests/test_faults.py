@@ -94,7 +94,7 @@ def organization(committed: None) -> Organization:
 @pytest.fixture
 def execution(organization: Organization) -> FlowExecution:
     execution = make_execution(make_flow(organization, "extract", "classify"))
-    list(number_pending(execution.flow_id))
+    list(number_pending([execution.flow_id]))
     return execution
 
 
@@ -119,7 +119,7 @@ class Reporter:
 
 
 def relay_without_sending(flow_id: UUID) -> None:
-    assert list(number_pending(flow_id))
+    assert list(number_pending([flow_id]))
     connections.close_all()
 
 

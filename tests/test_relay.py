@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -84,9 +85,24 @@ def test_a_long_backlog_is_numbered_in_batches(organization: Organization) -> No
         Event(organization_id=organization.pk, flow_id=flow.pk, type="x", data={}, created_at=moment)
         for _ in range(1_200)
     )
-    batches = list(number_pending(flow.pk))
+    batches = [numbered[flow.pk] for numbered in number_pending([flow.pk])]
     assert [len(batch) for batch in batches] == [500, 500, 200]
     assert [row[0] for batch in batches for row in batch] == list(range(1, 1_201))
+
+
+def test_flows_with_news_share_a_transaction_and_a_busy_one_does_not_hold_up_the_rest(
+    organization: Organization, django_assert_max_num_queries: Any
+) -> None:
+    flows = [make_flow(organization).pk for _ in range(3)]
+    Event.objects.filter(flow_id__in=flows).delete()
+    for flow_id, waiting in zip(flows, (400, 2, 3), strict=True):
+        for _ in range(waiting):
+            waiting_event(organization, flow_id)
+    with django_assert_max_num_queries(8):  # two transactions, whatever the number of flows
+        first, second = number_pending(flows)
+    assert {flow_id: len(rows) for flow_id, rows in first.items()} == dict(zip(flows, (166, 2, 3), strict=True))
+    assert [row[0] for row in second[flows[0]]] == list(range(167, 401))
+    assert list(Stream.objects.order_by("offset").values_list("offset", flat=True)) == [2, 3, 400]
 
 
 def test_frames_stay_near_their_size_and_lose_nothing(organization: Organization) -> None:
