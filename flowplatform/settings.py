@@ -10,7 +10,6 @@ from flowplatform import embedded, env, role
 
 BASE_DIR = env.BASE_DIR
 DATA_DIR = env.DATA_DIR
-SERVES_REQUESTS = role.current() in ("web", "live")
 
 DEBUG = env.DEBUG
 if env.SECRET_KEY:
@@ -97,16 +96,14 @@ def _database() -> dict[str, Any]:
         options["options"] = (
             "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=15000"
         )
-    if SERVES_REQUESTS:
+        # The worker too: Celery closes the connection after every task, whatever CONN_MAX_AGE says, and the relay has
+        # dozens of tasks a second. Closing one of a pool gives it back.
         options["pool"] = {
             "min_size": 2,
             "max_size": DATABASE_POOL_SIZE,
             "timeout": 2,  # seconds to wait for a connection before the answer is 503
             "max_idle": 300,
         }
-        database["CONN_HEALTH_CHECKS"] = True
-    if role.current() == "worker":  # relays many times a second: a connection for each would cost more than the work
-        database["CONN_MAX_AGE"] = 600
         database["CONN_HEALTH_CHECKS"] = True
     options = {**database.get("OPTIONS", {}), **options}
     database["HOST"] = options.pop("host", database["HOST"])  # of a socket's folder in the URL; `dbshell` looks here
