@@ -18,6 +18,7 @@ import uuid_utils.compat as uuid_utils
 
 from benchmarks.sample import Sample, Stopwatch, client
 from benchmarks.workload import STATUS, TAG_TYPE, Execution, Work
+from flowplatform.encoding import array_of
 
 _LOCK = """
     SELECT id, organization_id, flow_id FROM executions_flowexecution
@@ -74,9 +75,9 @@ class Writer:
             **self._status_parameters,
             "execution": execution.id,
             "flow": execution.flow_id,
-            "uids": [uuid_utils.uuid7() for _ in names],
-            "names": names,
-            "statuses": [STATUS] * len(names),
+            "uids": array_of(str(uuid_utils.uuid7()) for _ in names),
+            "names": array_of(names),
+            "statuses": array_of([STATUS] * len(names)),
         }
         if not self._cursor.execute(self._status_sql, parameters).fetchall():
             raise RuntimeError("The statement of a status batch has written nothing.")

@@ -7,7 +7,6 @@ ran on the old input.
 """
 
 from collections.abc import Collection
-from uuid import UUID
 
 from executions.models import StaleStatus, TaskExecution
 from executions.task_changes import TaskChanges
@@ -48,7 +47,7 @@ def mark_stale(changes: TaskChanges, task_names: Collection[str]) -> None:
     changes.update_outputs(_MARK_OUTPUTS, names=list(task_names))
 
 
-def note_started(changes: TaskChanges, task_names: Collection[str], uids: Collection[UUID]) -> None:
+def note_started(changes: TaskChanges, task_names: Collection[str], uids: Collection[str]) -> None:
     """Make tasks without attempts consistent where the history rows `uids` say that they left the queue."""
     changes.update_outputs(_STARTED, names=list(task_names), uids=list(uids))
 

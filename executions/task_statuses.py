@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import uuid_utils.compat as uuid_utils
+import uuid_utils
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 
 from executions.definitions import refuse_unknown_tasks
@@ -26,7 +26,7 @@ from executions.staleness import note_started
 from executions.task_changes import TaskChanges
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.services import TOKEN_HOLDS, token_holds
-from flowplatform.encoding import object_sql
+from flowplatform.encoding import array_of, object_sql
 from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried, retried_transaction
 from notifications import publish
@@ -107,14 +107,16 @@ class StatusBatch:
     ) -> None:
         self._actor = actor
         self._facts = facts
+        self._names = [update.task_name for update in updates]
+        self._uids = [str(uuid_utils.uuid7()) for _ in updates]
         self._parameters: dict[str, Any] = {
             "flow": facts.flow_id,
             "execution": execution_id,
             "actor": actor.name,
             "token": actor.token_id,
-            "uids": [uuid_utils.uuid7() for _ in updates],
-            "names": [update.task_name for update in updates],
-            "statuses": [update.status for update in updates],
+            "uids": array_of(self._uids),
+            "names": array_of(self._names),
+            "statuses": array_of(update.status for update in updates),
         }
 
     @retried
@@ -137,7 +139,7 @@ class StatusBatch:
         if answer is None:
             raise NotFound
         changes = TaskChanges(self._actor, self._facts, self._parameters["execution"])
-        note_started(changes, self._parameters["names"], self._parameters["uids"])
+        note_started(changes, self._names, self._uids)
         changes.publish()
         return answer
 

@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import models
+from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotFound
@@ -76,7 +77,7 @@ class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
         responses={200: answers.RecordedStatusesAnswer, 400: REFUSED_TASKS},
         tags=["task statuses"],
     )
-    def create(self, request: Request, flow_execution_id: str) -> Response:
+    def create(self, request: Request, flow_execution_id: str) -> HttpResponse:
         """1 to 100 updates, applied in order, all or none; the state of their tasks follows in the same transaction."""
         self.require_service(Scope.STATUS_WRITE)
         execution_id = self.path_id("flow_execution_id")
@@ -87,7 +88,7 @@ class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
             updates=batch.statuses,
             key=request_key(request, self.actor),
         )
-        return Response(answer)
+        return HttpResponse(answer, content_type="application/json")
 
     @extend_schema(
         operation_id="list_task_statuses",

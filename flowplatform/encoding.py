@@ -1,5 +1,6 @@
 """How values are written as JSON, in REST answers and in events alike."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,18 @@ from pydantic import BaseModel
 def encode(value: Any) -> bytes:
     """Encode a value as the API shows it: ids as text, times as ISO 8601 in UTC with a `Z`."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+
+
+def array_of(texts: Iterable[str]) -> str:
+    """Return texts as one text that PostgreSQL reads as an array: `%(names)s::text[]`, `%(ids)s::uuid[]`.
+
+    psycopg takes lists too, but looks at every item several times: for a hundred it took longer than all validation.
+    """
+    return "{" + ",".join(map(_quoted, texts)) + "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def object_sql(schema: type[BaseModel], row: str, **instead: str) -> str:

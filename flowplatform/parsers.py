@@ -1,6 +1,7 @@
 """The one JSON parser of the API: strict, so that nothing reaches PostgreSQL that it would refuse."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import IO, Any
 
 import orjson
@@ -10,6 +11,8 @@ from flowplatform.errors import BadRequest, PayloadTooLarge, Unprocessable
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_DEPTH = 16
+
+_CONTAINERS = (dict, list)
 
 
 class StrictJSONParser(BaseParser):
@@ -37,8 +40,20 @@ def parse_json(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"The body is not JSON: {error}") from None
-    _refuse_unstorable(value)
+    if b"\\u0000" in body or not _is_flat_enough(value):
+        _refuse_unstorable(value)
     return value
+
+
+def _is_flat_enough(value: Any) -> bool:
+    """Say whether a value has at most `MAX_DEPTH` levels. Only containers are looked into, a level at a time."""
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(MAX_DEPTH):
+        inner = chain.from_iterable(each.values() if type(each) is dict else each for each in level)
+        level = [each for each in inner if type(each) in _CONTAINERS]
+        if not level:
+            return True
+    return False
 
 
 def _refuse_unstorable(value: Any) -> None:

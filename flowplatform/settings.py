@@ -48,11 +48,11 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "flowplatform.middleware.UnavailableMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "flowplatform.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "flowplatform.middleware.AuthenticationMiddleware",
+    "flowplatform.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -77,13 +77,13 @@ TEMPLATES = [
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------
 
-HTTP_THREADS = 8  # of one live process; gunicorn has a setting of its own
+HTTP_THREADS = 8  # of one live process; the server of the web role has a setting of its own
 SOCKET_THREADS = 4  # database reads for the sockets of one process
-DATABASE_POOL_SIZE = HTTP_THREADS + SOCKET_THREADS  # connections of one serving process
+WORKER_CONNECTIONS = 4  # of one worker process
 
 
 def _database() -> dict[str, Any]:
-    """The one database. Serving processes have a pool and short time limits; commands may take their time."""
+    """The one database. Serving processes keep connections and have short time limits; commands may take their time."""
     database: dict[str, Any] = dict(dj_database_url.parse(env.DATABASE_URL or embedded.database_url(DATA_DIR)))
     options: dict[str, Any] = {
         # Django plans every statement anew unless it is prepared on the server.
@@ -96,15 +96,15 @@ def _database() -> dict[str, Any]:
         options["options"] = (
             "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=15000"
         )
-        # The worker too: Celery closes the connection after every task, whatever CONN_MAX_AGE says, and the relay has
-        # dozens of tasks a second. Closing one of a pool gives it back.
-        options["pool"] = {
-            "min_size": 2,
-            "max_size": DATABASE_POOL_SIZE,
-            "timeout": 2,  # seconds to wait for a connection before the answer is 503
-            "max_idle": 300,
-        }
         database["CONN_HEALTH_CHECKS"] = True
+    if role.current() in ("web", "live"):
+        # A connection for each of the few threads. A pool of the same size lends and takes back at every request,
+        # which is a tenth of the time of a status batch, and every statement is prepared on all of its connections.
+        database["CONN_MAX_AGE"] = None
+    elif role.current() == "worker":
+        # Celery closes its connection after every task, whatever CONN_MAX_AGE says, and the relay has dozens of tasks a
+        # second. Closing one of a pool gives it back.
+        options["pool"] = {"min_size": 1, "max_size": WORKER_CONNECTIONS, "timeout": 2}
     options = {**database.get("OPTIONS", {}), **options}
     database["HOST"] = options.pop("host", database["HOST"])  # of a socket's folder in the URL; `dbshell` looks here
     database["OPTIONS"] = options

@@ -11,7 +11,7 @@ from flowplatform import env
 from flowplatform.processes import Program
 
 HOST = "127.0.0.1"
-# What may be connected beside the pools: the threads of the worker, and commands and replays of people.
+# What may be connected beside the servers: the worker, and commands and replays of people.
 _OTHER_CONNECTIONS = 10
 _PYTHON = [sys.executable, "-m"]
 
@@ -42,8 +42,8 @@ class Topology:
     @property
     def database_connections(self) -> int:
         """How many connections to PostgreSQL all processes together may open."""
-        serving = 1 + (self.web_processes or 0)
-        return serving * settings.DATABASE_POOL_SIZE + _OTHER_CONNECTIONS
+        live = settings.HTTP_THREADS + settings.SOCKET_THREADS
+        return live + (self.web_processes or 0) * settings.HTTP_THREADS + _OTHER_CONNECTIONS
 
     def programs(self, home: Path, demo_token: str | None) -> Iterator[Program]:
         """Yield what runs beside the servers. The demo's token is in its environment, which other users cannot read."""

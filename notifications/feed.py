@@ -17,7 +17,7 @@ from uuid import UUID
 
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import connections
+from django.db import close_old_connections
 
 from flowplatform.encoding import encode
 from notifications.layer import group_of
@@ -153,7 +153,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def in_thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a database read in the hub's few threads, and give its connection back to the pool."""
+        """Run a database read in the hub's few threads, each of which keeps a connection."""
         return await asyncio.get_running_loop().run_in_executor(
             self._executor, partial(_with_connection, function, *args, **kwargs)
         )
@@ -317,10 +317,11 @@ class Hub:
 
 
 def _with_connection(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    close_old_connections()  # and the next use looks at the one that is kept, as at the beginning of a request
     try:
         return function(*args, **kwargs)
     finally:
-        connections.close_all()
+        close_old_connections()
 
 
 async def _forever(step: Callable[[], Any]) -> None:

@@ -14,7 +14,8 @@ from celery import current_app
 
 logger = logging.getLogger(__name__)
 
-GATHER_SECONDS = 0.05  # what commits within this time travels together
+GATHER_SECONDS = 0.02  # what commits within this time travels together
+PAUSE_SECONDS = 0.1  # between two messages at least: under load each carries more
 MAX_PENDING = 10_000  # flows; more are left to the sweep
 BATCH = 100  # flows in one Celery message
 
@@ -74,9 +75,11 @@ class Notifier:
         return thread
 
     def _run(self) -> None:
+        next_message = 0.0
         while True:
             self._news.wait()
-            time.sleep(GATHER_SECONDS)
+            time.sleep(max(GATHER_SECONDS, next_message - time.monotonic()))
+            next_message = time.monotonic() + PAUSE_SECONDS
             self._news.clear()
             with self._lock:
                 flows, self._pending = sorted(map(str, self._pending)), set()

@@ -19,11 +19,12 @@ from django.db import connection
 from rest_framework.exceptions import NotFound, PermissionDenied
 
 from executions.definitions import refuse_unknown_tasks, task_names
+from executions.facts import ExecutionFacts
 from executions.models import ExecutionStatus, FlowExecution
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.services import may_write
-from flowplatform.encoding import encode, object_sql
+from flowplatform.encoding import array_of, encode, object_sql
 from flowplatform.errors import BadRequest, Unprocessable
 from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
@@ -145,7 +146,7 @@ def restore_task_tags(*, actor: Actor, tags: Sequence[TaskTag]) -> int:
 class Play:
     """Operations played in memory on the tags that stand, and what has to be written in the end."""
 
-    def __init__(self, executions: dict[UUID, FlowExecution], live: dict[Identity, UUID]) -> None:
+    def __init__(self, executions: dict[UUID, ExecutionFacts], live: dict[Identity, UUID]) -> None:
         self._executions = executions
         self._live = live
         self._added: dict[UUID, dict[str, Any]] = {}
@@ -200,7 +201,7 @@ def _write(actor: Actor, play: Play) -> None:
 def _identity(index: int, operation: TagOperation) -> Identity:
     """Return what makes the tag itself; metadata takes part as the digest of its canonical JSON (RFC 8785)."""
     try:
-        canonical = rfc8785.dumps(operation.tag_metadata)
+        canonical = b"null" if operation.tag_metadata is None else rfc8785.dumps(operation.tag_metadata)
     except rfc8785.CanonicalizationError as error:
         place = ["body", "tags", index, "tag_metadata"]
         raise Unprocessable([{"loc": place, "msg": str(error), "type": "not_canonical"}]) from None
@@ -218,9 +219,10 @@ def _refuse_unknown_operations(operations: Sequence[TagOperation]) -> None:
         raise BadRequest("An operation is either add or remove; nothing was written.", details=wrong)
 
 
-def _lock_executions(actor: Actor, ids: set[UUID]) -> dict[UUID, FlowExecution]:
+def _lock_executions(actor: Actor, ids: set[UUID]) -> dict[UUID, ExecutionFacts]:
     rows = FlowExecution.objects.visible_to(actor).alive().filter(pk__in=ids).order_by("pk")
-    executions = {execution.pk: execution for execution in rows.select_for_update(no_key=True)}
+    facts = rows.select_for_update(no_key=True).values_list("pk", "organization_id", "flow_id", "flow_version")
+    executions = {pk: ExecutionFacts(*fact) for pk, *fact in facts}
     if len(executions) < len(ids):
         raise NotFound
     for organization_id in {execution.organization_id for execution in executions.values()}:
@@ -229,17 +231,22 @@ def _lock_executions(actor: Actor, ids: set[UUID]) -> dict[UUID, FlowExecution]:
     return executions
 
 
-def _refuse_unknown_tasks(operations: Sequence[TagOperation], executions: dict[UUID, FlowExecution]) -> None:
-    versions = {pk: (execution.flow_id, execution.flow_version) for pk, execution in executions.items()}
-    names = task_names(list(versions.values()))
-    known = (names[versions[operation.flow_execution_id]] for operation in operations)
-    refuse_unknown_tasks(zip((operation.task_name for operation in operations), known, strict=True))
+def _refuse_unknown_tasks(operations: Sequence[TagOperation], executions: dict[UUID, ExecutionFacts]) -> None:
+    names = task_names([execution.version for execution in executions.values()])
+    known = {pk: names[execution.version] for pk, execution in executions.items()}
+    refuse_unknown_tasks((operation.task_name, known[operation.flow_execution_id]) for operation in operations)
 
 
 def _live_tags(identities: Sequence[Identity]) -> dict[Identity, UUID]:
     """Return the ids of the tags that stand, by identity."""
-    names = ("executions", "names", "tags", "types", "digests")
-    columns = dict(zip(names, map(list, zip(*identities, strict=True)), strict=True))
+    executions, names, tags, types, digests = zip(*identities, strict=True)
+    columns = {
+        "executions": array_of(map(str, executions)),
+        "names": array_of(names),
+        "tags": array_of(tags),
+        "types": array_of(types),
+        "digests": array_of(f"\\x{digest.hex()}" for digest in digests),
+    }
     with connection.cursor() as cursor:
         cursor.execute(_LIVE, columns)
         return {identities[place - 1]: pk for place, pk in cursor.fetchall()}

@@ -1,6 +1,6 @@
 """Credentials of a request: a service token in a header, or a person's session cookie."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from django.http import QueryDict
@@ -12,13 +12,12 @@ from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.services import actor_of_user, authenticate_token
 
 
-def presented_token(headers: Mapping[str, str]) -> str | None:
-    """Return the token that a request presents, "" if it presents something else, `None` if nothing at all."""
-    authorization = headers.get("Authorization")
+def presented_token(authorization: str | None, api_key: str | None) -> str | None:
+    """Return the token in two headers, "" if they have something else, `None` without them."""
     if authorization is not None:
         scheme, _, token = authorization.partition(" ")
         return token.strip() if scheme.lower() == "bearer" else ""
-    return headers.get("X-API-Key")
+    return api_key
 
 
 class ServiceTokenAuthentication(authentication.BaseAuthentication):
@@ -32,7 +31,7 @@ class ServiceTokenAuthentication(authentication.BaseAuthentication):
         self._actor_of = actor_of
 
     def authenticate(self, request: Request) -> tuple[Actor, None] | None:
-        token = presented_token(request.headers)
+        token = presented_token(request.META.get("HTTP_AUTHORIZATION"), request.META.get("HTTP_X_API_KEY"))
         if token is None:
             return None
         actor = self._actor_of(token)

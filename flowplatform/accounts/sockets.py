@@ -22,7 +22,7 @@ _Headers = Mapping[str, str]
 def actor_of_scope(scope: Mapping[str, Any]) -> Actor | None:
     """Return who opens the socket; `None` without a valid credential that may read. Queries the database."""
     headers = {name.decode("latin1").title(): value.decode("latin1") for name, value in scope["headers"]}
-    token = presented_token({"X-API-Key": headers["X-Api-Key"], **headers} if "X-Api-Key" in headers else headers)
+    token = presented_token(headers.get("Authorization"), headers.get("X-Api-Key"))
     if token is not None:
         actor = authenticate_token(token)
         return actor if actor and actor.has_scope(Scope.READ) else None

@@ -8,7 +8,7 @@ from flowplatform.idempotency.services import RequestKey
 
 def request_key(request: Request, actor: Actor) -> RequestKey | None:
     """Return the `Idempotency-Key` of a request; `None` without the header, 422 for one that is empty or too long."""
-    key = request.headers.get("Idempotency-Key")
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     ids = actor.organization_ids
