@@ -13,7 +13,7 @@ def encode(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
 
 
-def array_of(texts: Iterable[str]) -> str:
+def array_of(texts: Iterable[str | None]) -> str:
     """Return texts as one text that PostgreSQL reads as an array: `%(names)s::text[]`, `%(ids)s::uuid[]`.
 
     psycopg takes lists too, but looks at every item several times: for a hundred it took longer than all validation.
@@ -21,7 +21,9 @@ def array_of(texts: Iterable[str]) -> str:
     return "{" + ",".join(map(_quoted, texts)) + "}"
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str | None) -> str:
+    if text is None:
+        return "NULL"
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

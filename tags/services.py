@@ -2,13 +2,14 @@
 
 1. Lock the executions, sorted by id. Batches that touch the same execution wait here for each other, so identical ones
    at the same moment leave one live row, and batches in different orders cannot deadlock. Status batches go on.
-2. Read the live tags that the batch names.
+2. Read the live tags that the batch names, and the time.
 3. Play the operations in order on what was read.
-4. Write what changed, and one event per flow, by one statement.
+4. Write what changed, and one event per flow.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,21 +25,24 @@ from executions.models import ExecutionStatus, FlowExecution
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.services import may_write
-from flowplatform.encoding import array_of, encode, object_sql
+from flowplatform.encoding import array_of, encode
 from flowplatform.errors import BadRequest, Unprocessable
 from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
 from notifications import publish
 from tags.models import TagStatus, TaskTag
 from tags.schemas import MAX_OPERATIONS, TagOperation
-from tags.serializers import Outcome, TaskTagAnswer
+from tags.serializers import Outcome, tag_answer
 
 Identity = tuple[UUID, str, str, str, bytes]  # execution, task name, tag, type, digest of the metadata
 
+_ACTIVE, _REMOVED = TagStatus.ACTIVE.value, TagStatus.DELETED.value
+
 # One look into the unique index per identity. A plain join leaves the choice to the planner, and the plan that is right
-# for an empty table stays in use while it grows.
+# for an empty table stays in use while it grows. The time comes along because the locks are held by now: the order of
+# the trail does not hang on several clocks.
 _LIVE = """
-    SELECT wanted.place, standing.id
+    SELECT statement_timestamp(), array_agg(wanted.place), array_agg(standing.id)
     FROM unnest(%(executions)s::uuid[], %(names)s::text[], %(tags)s::text[], %(types)s::text[], %(digests)s::bytea[])
          WITH ORDINALITY AS wanted (flow_execution_id, task_name, tag, tag_type, metadata_digest, place)
     CROSS JOIN LATERAL (
@@ -50,41 +54,18 @@ _LIVE = """
     ) AS standing
 """
 
-# New rows are made from what the removal returns, so it comes first: a tag that is added again takes the place of its
-# removed row in the unique index. The time is the database's, and the statement comes after the locks: the order of the
-# trail does not hang on several clocks.
-_CHANGE = """
-    removed AS (
-        UPDATE tags_tasktag SET status = 'deleted', updated_at = statement_timestamp(), modified_by = %(actor)s
-        WHERE id = ANY(%(removed)s::uuid[])
-        RETURNING *
-    ), added AS (
-        INSERT INTO tags_tasktag (
-            id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, metadata_digest, status,
-            created_at, created_by, updated_at, modified_by
-        )
-        SELECT id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, decode(digest, 'hex'),
-               status, statement_timestamp(), %(actor)s, statement_timestamp(), %(actor)s
-        FROM json_to_recordset(%(added)s::json) AS item (
-            id uuid, organization_id uuid, flow_execution_id uuid, task_name text, tag text, tag_type text,
-            tag_metadata json, digest text, status text
-        )
-        WHERE (SELECT count(*) FROM removed) >= 0
-        RETURNING *
-    ), changed AS (
-        SELECT 0 AS place, * FROM removed UNION ALL SELECT 1, * FROM added
+_ADD = """
+    INSERT INTO tags_tasktag (
+        id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, metadata_digest, status,
+        created_at, created_by, updated_at, modified_by
     )
+    SELECT id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata::json, digest, status,
+           %(now)s, %(actor)s, %(now)s, %(actor)s
+    FROM unnest(
+        %(ids)s::uuid[], %(organizations)s::uuid[], %(executions)s::uuid[], %(names)s::text[], %(tags)s::text[],
+        %(types)s::text[], %(metadata)s::text[], %(digests)s::bytea[], %(statuses)s::text[]
+    ) AS item (id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, digest, status)
 """
-_EVENTS = f"""
-    SELECT changed.organization_id, execution.flow_id, 'task_tags.changed' AS type,
-           CASE WHEN count(DISTINCT changed.flow_execution_id) = 1
-                THEN (array_agg(changed.flow_execution_id))[1] END AS flow_execution_id,
-           json_build_object(
-               'tags', json_agg({object_sql(TaskTagAnswer, "changed")} ORDER BY changed.place, changed.id)
-           ) AS data
-    FROM changed JOIN executions_flowexecution AS execution ON execution.id = changed.flow_execution_id
-    GROUP BY changed.organization_id, execution.flow_id
-"""  # noqa: S608  (made of our own names only)
 
 
 def change_task_tags(
@@ -114,9 +95,10 @@ def _change_once(
 def _change(actor: Actor, operations: Sequence[TagOperation], identities: Sequence[Identity]) -> list[Outcome]:
     executions = _lock_executions(actor, {operation.flow_execution_id for operation in operations})
     _refuse_unknown_tasks(operations, executions)
-    play = Play(executions, _live_tags(identities))
+    now, live = _live_tags(identities)
+    play = Play(actor, now, executions, live)
     outcomes = [play.apply(*pair) for pair in zip(operations, identities, strict=True)]
-    _write(actor, play)
+    play.write()
     return outcomes
 
 
@@ -144,12 +126,17 @@ def restore_task_tags(*, actor: Actor, tags: Sequence[TaskTag]) -> int:
 
 
 class Play:
-    """Operations played in memory on the tags that stand, and what has to be written in the end."""
+    """Operations played in memory on the tags that stand, and then what has to be written."""
 
-    def __init__(self, executions: dict[UUID, ExecutionFacts], live: dict[Identity, UUID]) -> None:
+    def __init__(
+        self, actor: Actor, now: datetime, executions: dict[UUID, ExecutionFacts], live: dict[Identity, UUID]
+    ) -> None:
+        self._actor = actor
+        self._now = now
         self._executions = executions
         self._live = live
-        self._added: dict[UUID, dict[str, Any]] = {}
+        self._added: dict[UUID, dict[str, Any]] = {}  # as answers show them
+        self._digests: list[bytes] = []  # of those
         self._removed: list[UUID] = []
 
     def apply(self, operation: TagOperation, identity: Identity) -> Outcome:
@@ -163,39 +150,72 @@ class Play:
         if standing is None:
             return "not_found"
         if standing in self._added:  # one that was added by this batch is written as removed at once
-            self._added[standing]["status"] = TagStatus.DELETED.value
+            self._added[standing]["status"] = _REMOVED
         else:
             self._removed.append(standing)
         return "removed"
 
-    def changes(self) -> dict[str, Any]:
-        """Return what has to be written, as parameters of the statement; nothing if nothing has changed."""
-        if not (self._added or self._removed):
-            return {}
-        return {"removed": self._removed, "added": encode(list(self._added.values())).decode()}
+    def write(self) -> None:
+        """Write what changed, and tell of it in one event per flow; its execution is named where there is only one."""
+        # The removal comes first: a tag that is added again takes the place of its removed row in the unique index.
+        changed = [*self._remove_standing(), *self._added.values()]
+        if self._added:
+            self._insert()
+        by_flow: dict[tuple[UUID, UUID], list[dict[str, Any]]] = {}
+        for tag in changed:
+            facts = self._executions[tag["flow_execution_id"]]
+            by_flow.setdefault((facts.organization_id, facts.flow_id), []).append(tag)
+        publish(*(_event(organization, flow, tags) for (organization, flow), tags in by_flow.items()))
 
     def _add(self, operation: TagOperation, identity: Identity) -> UUID:
         pk = uuid_utils.uuid7()  # ids of one batch grow: they order rows of the same moment
         self._added[pk] = {
             "id": pk,
-            "organization_id": self._executions[operation.flow_execution_id].organization_id,
             "flow_execution_id": operation.flow_execution_id,
             "task_name": operation.task_name,
             "tag": operation.tag,
             "tag_type": operation.tag_type,
             "tag_metadata": operation.tag_metadata,
-            "digest": identity[-1].hex(),
-            "status": TagStatus.ACTIVE.value,
+            "status": _ACTIVE,
+            "created_at": self._now,
+            "created_by": self._actor.name,
+            "updated_at": self._now,
+            "modified_by": self._actor.name,
+            "organization_id": self._executions[operation.flow_execution_id].organization_id,
         }
+        self._digests.append(identity[-1])
         return pk
 
+    def _remove_standing(self) -> Iterator[dict[str, Any]]:
+        """Write the removals; yield the removed tags, oldest first. Their executions are locked: nobody else can."""
+        if self._removed:
+            removed = TaskTag.objects.filter(pk__in=self._removed)
+            removed.update(status=_REMOVED, updated_at=self._now, modified_by=self._actor.name)
+            yield from map(tag_answer, removed.order_by("id"))
 
-def _write(actor: Actor, play: Play) -> None:
-    """Write what changed, and tell of it in one event per flow; its execution is named where there is only one."""
-    changes = play.changes()
-    if changes:
-        parameters = {"actor": actor.name, **changes}
-        publish(selected={"change": _CHANGE, "query": _EVENTS, "parameters": parameters})
+    def _insert(self) -> None:
+        tags = self._added.values()
+        columns = {
+            "ids": array_of(map(str, self._added)),
+            "organizations": array_of(str(tag["organization_id"]) for tag in tags),
+            "executions": array_of(str(tag["flow_execution_id"]) for tag in tags),
+            "names": array_of(tag["task_name"] for tag in tags),
+            "tags": array_of(tag["tag"] for tag in tags),
+            "types": array_of(tag["tag_type"] for tag in tags),
+            "metadata": array_of(_json_or_null(tag["tag_metadata"]) for tag in tags),
+            "digests": array_of(map(_bytea, self._digests)),
+            "statuses": array_of(tag["status"] for tag in tags),
+        }
+        with connection.cursor() as cursor:
+            cursor.execute(_ADD, {**columns, "now": self._now, "actor": self._actor.name})
+
+
+def _event(
+    organization_id: UUID, flow_id: UUID, tags: list[dict[str, Any]]
+) -> tuple[UUID, UUID, str, UUID | None, Any]:
+    executions = {tag["flow_execution_id"] for tag in tags}
+    execution_id = executions.pop() if len(executions) == 1 else None
+    return organization_id, flow_id, "task_tags.changed", execution_id, {"tags": tags}
 
 
 def _identity(index: int, operation: TagOperation) -> Identity:
@@ -237,16 +257,26 @@ def _refuse_unknown_tasks(operations: Sequence[TagOperation], executions: dict[U
     refuse_unknown_tasks((operation.task_name, known[operation.flow_execution_id]) for operation in operations)
 
 
-def _live_tags(identities: Sequence[Identity]) -> dict[Identity, UUID]:
-    """Return the ids of the tags that stand, by identity."""
+def _live_tags(identities: Sequence[Identity]) -> tuple[datetime, dict[Identity, UUID]]:
+    """Return the time of the change, and the ids of the tags that stand by identity."""
     executions, names, tags, types, digests = zip(*identities, strict=True)
     columns = {
         "executions": array_of(map(str, executions)),
         "names": array_of(names),
         "tags": array_of(tags),
         "types": array_of(types),
-        "digests": array_of(f"\\x{digest.hex()}" for digest in digests),
+        "digests": array_of(map(_bytea, digests)),
     }
     with connection.cursor() as cursor:
         cursor.execute(_LIVE, columns)
-        return {identities[place - 1]: pk for place, pk in cursor.fetchall()}
+        now, places, ids = cursor.fetchone()
+    standing = zip(places or (), ids or (), strict=True)
+    return now, {identities[place - 1]: pk for place, pk in standing}
+
+
+def _bytea(digest: bytes) -> str:
+    return f"\\x{digest.hex()}"
+
+
+def _json_or_null(value: Any) -> str | None:
+    return None if value is None else encode(value).decode()
