@@ -1,7 +1,7 @@
 """What never changes about an execution: whose it is, of which flow, and the version that it is pinned to."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 from uuid import UUID
 
 from rest_framework.exceptions import NotFound
@@ -30,19 +30,29 @@ class ExecutionFacts:
         return task_names([self.version])[self.version]
 
 
+_MOST_REMEMBERED = 10_000
+_remembered: dict[UUID, ExecutionFacts] = {}
+
+
 def facts_of(actor: Actor, execution_id: UUID) -> ExecutionFacts:
     """Return the facts of an execution; raise 404 if it is missing or foreign."""
-    try:
-        facts = _remembered(execution_id)
-    except FlowExecution.DoesNotExist:
-        raise NotFound from None
-    if not actor.acts_in(facts.organization_id):
+    return facts_of_all(actor, [execution_id])[execution_id]
+
+
+def facts_of_all(actor: Actor, execution_ids: Collection[UUID]) -> dict[UUID, ExecutionFacts]:
+    """Return the facts of executions, one query for those that are not remembered; raise 404 for a missing or foreign.
+
+    A missing execution is not remembered.
+    """
+    # One look-up each: another thread may forget everything between a test and a read.
+    known = {pk: facts for pk in execution_ids if (facts := _remembered.get(pk)) is not None}
+    if unknown := [pk for pk in execution_ids if pk not in known]:
+        rows = FlowExecution.objects.filter(pk__in=unknown)
+        found = {pk: ExecutionFacts(*row) for pk, *row in rows.values_list("pk", *ExecutionFacts.__slots__)}
+        if len(_remembered) + len(found) > _MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered.update(found)
+        known |= found
+    if len(known) < len(execution_ids) or not all(actor.acts_in(facts.organization_id) for facts in known.values()):
         raise NotFound
-    return facts
-
-
-@lru_cache(maxsize=10_000)
-def _remembered(execution_id: UUID) -> ExecutionFacts:
-    """Remember the facts of executions that workers report to; a missing one raises and is not remembered."""
-    row = FlowExecution.objects.values_list("organization_id", "flow_id", "flow_version").get(pk=execution_id)
-    return ExecutionFacts(*row)
+    return known

@@ -5,13 +5,22 @@ edit of a whole graph, a batch and an attempt that is reported at the same momen
 deadlock.
 """
 
+from collections.abc import Collection
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
+from django.db import connection
 from rest_framework.exceptions import NotFound
 
 from executions.models import ExecutionStatus, FlowExecution, TaskOutput
 from flowplatform.accounts.actors import Actor
+from flowplatform.encoding import array_of
+
+# Written out because it is a part of every tag batch.
+_HOLD_EXECUTIONS = """
+    SELECT id FROM executions_flowexecution WHERE id = ANY(%s::uuid[]) AND status <> 'deleted'
+    ORDER BY id FOR NO KEY UPDATE
+"""
 
 # `updated_at` is read from the clock after the row is locked, so it orders the changes of a task.
 _HOLD_TASK = """
@@ -32,6 +41,14 @@ def hold_execution(execution_id: UUID) -> FlowExecution:
     if execution.status == ExecutionStatus.DELETED:
         raise NotFound
     return execution
+
+
+def hold_executions(execution_ids: Collection[UUID]) -> None:
+    """Lock executions until the end of the transaction, in the order of their ids; raise 404 if one was deleted."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLD_EXECUTIONS, [array_of(map(str, execution_ids))])
+        if len(cursor.fetchall()) < len(execution_ids):
+            raise NotFound
 
 
 def hold_task(actor: Actor, execution_id: UUID, task_name: str) -> TaskOutput:

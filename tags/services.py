@@ -17,11 +17,12 @@ import orjson
 import rfc8785
 import uuid_utils.compat as uuid_utils
 from django.db import connection
-from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.exceptions import PermissionDenied
 
 from executions.definitions import refuse_unknown_tasks, task_names
-from executions.facts import ExecutionFacts
-from executions.models import ExecutionStatus, FlowExecution
+from executions.facts import ExecutionFacts, facts_of_all
+from executions.locks import hold_executions
+from executions.models import ExecutionStatus
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.services import may_write
@@ -240,11 +241,8 @@ def _refuse_unknown_operations(operations: Sequence[TagOperation]) -> None:
 
 
 def _lock_executions(actor: Actor, ids: set[UUID]) -> dict[UUID, ExecutionFacts]:
-    rows = FlowExecution.objects.visible_to(actor).alive().filter(pk__in=ids).order_by("pk")
-    facts = rows.select_for_update(no_key=True).values_list("pk", "organization_id", "flow_id", "flow_version")
-    executions = {pk: ExecutionFacts(*fact) for pk, *fact in facts}
-    if len(executions) < len(ids):
-        raise NotFound
+    executions = facts_of_all(actor, ids)
+    hold_executions(ids)
     for organization_id in {execution.organization_id for execution in executions.values()}:
         if not may_write(actor, organization_id, Scope.TAGS_WRITE):
             raise PermissionDenied("The role member or admin, or a token with the scope tags:write, is required.")
