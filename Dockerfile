@@ -39,5 +39,5 @@ EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "deploy/healthcheck.py", "--port", "8000"]
 
-# In exec form the server is process 1 and hears SIGTERM itself. gunicorn.conf.py holds the rest of its settings.
-CMD ["gunicorn", "flowplatform.wsgi:application", "--bind", "0.0.0.0:8000"]
+# In exec form the server is process 1 and hears SIGTERM itself.
+CMD ["python", "-m", "flowplatform.web", "--bind", "0.0.0.0", "--port", "8000"]

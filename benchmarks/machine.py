@@ -12,7 +12,7 @@ from typing import Any
 
 from flowplatform import env
 
-_PACKAGES = ("Django", "djangorestframework", "psycopg", "daphne", "gunicorn", "celery")
+_PACKAGES = ("Django", "djangorestframework", "psycopg", "daphne", "granian", "celery")
 
 
 def describe() -> dict[str, Any]:

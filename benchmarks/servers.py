@@ -10,7 +10,7 @@ from flowplatform.topology import HOST, Topology
 
 WEB_PROCESSES = 2
 DEFAULT = ("daphne", "web")
-_THREADS = "8"  # of a process, as in gunicorn.conf.py
+_THREADS = "4"  # of a process, as WEB_THREADS in the settings
 _PYTHON = [sys.executable, "-m"]
 
 
@@ -49,19 +49,13 @@ def background(home: Path) -> list[Program]:
 _ALL = (
     Server("daphne", "one Daphne", _of_up("live"), scaled=False),
     Server("web", f"web role, {WEB_PROCESSES} processes", _of_up("web", WEB_PROCESSES)),
-    # Candidates for the web role, measured with `--servers web granian …`.
+    # Candidates for the web role, measured with `--servers web gthread …`.
     Server(
         "gthread",
         f"gunicorn gthread, {WEB_PROCESSES} processes",
         _command("gunicorn", "flowplatform.wsgi:application", "--bind", f"{HOST}:{{port}}", "--worker-class", "gthread",
                  "--workers", str(WEB_PROCESSES), "--threads", _THREADS),
-    ),
-    Server(
-        "granian",
-        f"granian, WSGI, {WEB_PROCESSES} processes",
-        _command("granian", "--interface", "wsgi", "--host", HOST, "--port", "{port}", "--no-ws",
-                 "--workers", str(WEB_PROCESSES), "--blocking-threads", _THREADS, "flowplatform.wsgi:application"),
-        packages=["granian"],
+        packages=["gunicorn"],
     ),
     Server(
         "uvicorn",

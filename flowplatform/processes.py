@@ -93,8 +93,13 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _begin_child() -> None:
-    """Between fork and exec: listen to signals again, and on Linux end when the parent is gone, even if killed."""
+    """Between fork and exec: listen to signals again, and end with the parent."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Have this process asked to end when its parent is gone, even if that was killed. Linux only."""
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -77,7 +77,8 @@ TEMPLATES = [
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------
 
-HTTP_THREADS = 8  # of one live process; the server of the web role has a setting of its own
+WEB_THREADS = 4  # of one web process
+HTTP_THREADS = 8  # for HTTP in one live process
 SOCKET_THREADS = 4  # database reads for the sockets of one process
 WORKER_CONNECTIONS = 4  # of one worker process
 

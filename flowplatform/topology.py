@@ -43,7 +43,7 @@ class Topology:
     def database_connections(self) -> int:
         """How many connections to PostgreSQL all processes together may open."""
         live = settings.HTTP_THREADS + settings.SOCKET_THREADS
-        return live + (self.web_processes or 0) * settings.HTTP_THREADS + _OTHER_CONNECTIONS
+        return live + (self.web_processes or 0) * settings.WEB_THREADS + _OTHER_CONNECTIONS
 
     def programs(self, home: Path, demo_token: str | None) -> Iterator[Program]:
         """Yield what runs beside the servers. The demo's token is in its environment, which other users cannot read."""
@@ -64,13 +64,16 @@ class Topology:
             yield Program("demo", command, {"FLOWPLATFORM_TOKEN": demo_token})
 
     def _web(self, processes: int) -> Program:
-        """The production server. This is the only place of `up` that knows which; gunicorn.conf.py has the rest."""
         command = [
-            *_PYTHON, "gunicorn", "flowplatform.wsgi:application",
-            "--bind", f"{HOST}:{self.port}", "--workers", str(processes),
-            # Less than a process gets to stop (flowplatform.processes): a browser's idle connection would use it up.
-            "--graceful-timeout", "5",
-        ]  # fmt: skip
+            *_PYTHON,
+            "flowplatform.web",
+            "--bind",
+            HOST,
+            "--port",
+            str(self.port),
+            "--processes",
+            str(processes),
+        ]
         return Program("web", command, {"SOCKETS_PORT": str(self.sockets_port)})
 
     def _live(self) -> Program:

@@ -1,4 +1,4 @@
-"""The web role: Django's WSGI handler, behind gunicorn when it stands alone and behind Daphne on a single port."""
+"""The web role: Django's WSGI handler, behind granian when it stands alone and behind Daphne on a single port."""
 
 import gc
 import io

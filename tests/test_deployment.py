@@ -1,7 +1,6 @@
 """The Dockerfile and docker-compose.yml: no engine runs here, so what they say is held against what there is."""
 
 import fnmatch
-import importlib.util
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import load_command_class
 
+from flowplatform import web
 from flowplatform.live import Live
 from tests.conftest import Platform
 from tests.stack import free_port
@@ -142,7 +142,6 @@ def test_the_example_environment_names_every_variable_and_its_default() -> None:
 @pytest.mark.parametrize("service", OURS)
 def test_the_platform_knows_every_variable_that_a_service_gets(service: str) -> None:
     known = set(re.findall(r'_env\.\w+\("(\w+)"', (ROOT / "flowplatform" / "env.py").read_text()))
-    known |= set(re.findall(r'os\.environ\.get\("(\w+)"', (ROOT / "gunicorn.conf.py").read_text()))
     assert set(SERVICES[service]["environment"]) <= known
     # A role in the environment would also be that of `docker compose exec web python manage.py ...`.
     assert "FLOWPLATFORM_ROLE" not in SERVICES[service]["environment"]
@@ -153,20 +152,33 @@ def test_the_settings_take_the_environment_of_a_container_without_a_complaint() 
     assert result.returncode == 0, result.stderr
 
 
-def test_gunicorn_accepts_the_command_of_web_and_finds_the_application() -> None:
-    result = run([*SERVICES["web"]["command"], "--check-config"], environment_of("web"))
-    assert result.returncode == 0, result.stderr
+def test_web_accepts_its_command_and_believes_the_proxy() -> None:
+    program, flag, module, *arguments = SERVICES["web"]["command"]
+    assert [program, flag, module] == ["python", "-m", "flowplatform.web"]
+    given = web.parser().parse_args(arguments)
+    assert (given.bind, given.port, given.behind_proxy) == ("0.0.0.0", 8000, True)
+    assert web.server_of(given).blocking_threads == settings.WEB_THREADS
 
 
-def test_a_web_process_has_a_database_connection_for_each_of_its_threads() -> None:
-    path = ROOT / "gunicorn.conf.py"
-    spec = importlib.util.spec_from_file_location("gunicorn_conf", path)
-    assert spec is not None
-    assert spec.loader is not None
-    spec.loader.exec_module(conf := importlib.util.module_from_spec(spec))
-    assert conf.worker_class == "gthread"
-    assert conf.threads <= settings.HTTP_THREADS
-    assert not conf.preload_app
+def test_the_number_of_web_processes_comes_from_the_environment() -> None:
+    result = run(["python", "-m", "flowplatform.web", "--help"], {**environment_of("web"), "WEB_CONCURRENCY": "7"})
+    assert "here 7" in result.stdout
+
+
+def test_behind_the_proxy_the_application_is_told_who_calls_and_how() -> None:
+    script = """
+from django.core.signals import request_started
+from flowplatform.web import behind_proxy
+application = behind_proxy()
+request_started.connect(
+    lambda environ, **_: print(environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]), weak=False
+)
+environ = {"REMOTE_ADDR": "10.0.0.9", "wsgi.url_scheme": "http", "PATH_INFO": "/none", "REQUEST_METHOD": "GET"}
+environ |= {"HTTP_X_FORWARDED_FOR": "192.0.2.7", "HTTP_X_FORWARDED_PROTO": "https", "SERVER_NAME": "x"}
+application({**environ, "SERVER_PORT": "80", "HTTP_HOST": "127.0.0.1", "wsgi.input": None}, lambda *_: None)
+"""
+    result = run(["python", "-c", script], environment_of("web"))
+    assert result.stdout == "192.0.2.7 https\n", result.stderr
 
 
 def test_live_accepts_its_command() -> None:
@@ -233,7 +245,7 @@ def test_the_broker_drops_nothing_when_it_is_full() -> None:
 # --- The proxy ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("service", "port_option"), [("web", "--bind"), ("live", "--port")])
+@pytest.mark.parametrize(("service", "port_option"), [("web", "--port"), ("live", "--port")])
 def test_the_proxy_and_the_health_check_know_where_a_server_listens(service: str, port_option: str) -> None:
     command = SERVICES[service]["command"]
     port = command[command.index(port_option) + 1].rpartition(":")[2]
@@ -256,10 +268,8 @@ def test_every_way_through_the_proxy_says_who_called_and_how() -> None:
 
 def test_an_idle_connection_ends_at_the_proxy_before_it_ends_at_the_server() -> None:
     proxy = re.search(r"keepalive_timeout (\d+)s", NGINX_CONF)
-    server = re.search(r"^keepalive = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
     assert proxy is not None
-    assert server is not None
-    assert int(proxy[1]) < int(server[1])
+    assert int(proxy[1]) < web.IDLE_SECONDS
 
 
 # --- The image ------------------------------------------------------------------------------------------------------
@@ -275,7 +285,7 @@ def is_ours(path: str) -> bool:
     return Path(path).is_relative_to(ROOT) and ".venv" not in Path(path).parts
 
 
-@pytest.mark.parametrize("path", ["manage.py", "gunicorn.conf.py", "requirements.txt", "deploy/healthcheck.py"])
+@pytest.mark.parametrize("path", ["manage.py", "requirements.txt", "deploy/healthcheck.py"])
 def test_the_image_gets_what_its_commands_need(path: str) -> None:
     assert (ROOT / path).is_file()
     assert is_in_build_context(path)

@@ -196,8 +196,8 @@ def watching(scaled: Up, flow_id: str, **headers: str) -> ClientConnection:
 
 
 def test_with_web_processes_the_production_server_has_the_port_and_live_the_next(scaled: Up) -> None:
-    assert httpx.get(f"{scaled.url}/api/flows").headers["Server"] == "gunicorn"
-    assert len(scaled.pids_of("gunicorn")) == 1 + 2  # one watches the others
+    assert httpx.get(f"{scaled.url}/api/flows").headers["Server"] == "granian"
+    assert len(scaled.pids_of("flowplatform.web")) == 1 + 2  # one watches the others
     assert listening_ports(scaled) == {scaled.port, scaled.port + 1}
     assert f"ws://127.0.0.1:{scaled.port + 1}/ws/" in scaled.said()
     announced = json.loads((scaled.data_dir / "up.json").read_bytes())
@@ -250,7 +250,7 @@ def test_more_web_processes_than_the_database_has_connections_for_are_one_senten
     )
     assert failed.returncode == 1
     assert re.fullmatch(
-        r"CommandError: With --web-processes 100 the platform may need 1\d\d\d database connections, and PostgreSQL"
+        r"CommandError: With --web-processes 100 the platform may need 422 database connections, and PostgreSQL"
         r" allows 197: choose fewer processes, or raise max_connections\.\n",
         failed.stderr,
     )
@@ -309,7 +309,7 @@ def test_after_a_kill_the_next_up_has_the_same_data_and_a_crashed_process_ends_i
 
     # An idle connection, as browsers open them in advance, keeps a web process that has lost its parent for seconds.
     with socket.create_connection(("127.0.0.1", second.port)):
-        os.kill(second.pids_of("gunicorn")[0], signal.SIGKILL)
+        os.kill(second.pids_of("flowplatform.web")[0], signal.SIGKILL)
         assert second.process.wait(20) == 1
     sentence = r"^CommandError: The web process was ended by SIGKILL: .* \(/.*/web\.log\)\.$"
     assert re.search(sentence, second.said(), re.MULTILINE)

@@ -1,0 +1,87 @@
+"""`python -m flowplatform.web`: the web role, Django's WSGI handler behind granian.
+
+Few threads: a request of ours is Python more than it is waiting, and Python runs on one core per process. Each keeps a
+database connection.
+"""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from granian.constants import HTTPModes, Interfaces, RuntimeModes
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import MPServer  # what `Granian` is, by the name that has a type
+from granian.utils.proxies import wrap_wsgi_with_proxy_headers
+
+from flowplatform import env, processes, role
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+# A connection that says nothing for so long is closed. Longer than a proxy keeps an idle one (30 s in
+# deploy/nginx.conf): were it shorter, a request could be sent into a connection that is just being closed, and a POST
+# is not repeated. A minute is the most that granian takes.
+IDLE_SECONDS = 60
+THREAD_IDLE_SECONDS = 600  # a thread takes its database connection with it; this too is granian's most
+KILL_SECONDS = 8  # for requests at shutdown; a container and `up` give us ten
+
+
+def behind_proxy() -> "WSGIApplication":
+    """Return the application as it is behind a proxy: who calls, and by http or https, is what the proxy says."""
+    from flowplatform.wsgi import application
+
+    wrapped: WSGIApplication = wrap_wsgi_with_proxy_headers(application, trusted_hosts="*")
+    return wrapped
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    options = argparse.ArgumentParser(prog="python -m flowplatform.web", description=__doc__)
+    options.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    options.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    options.add_argument(
+        "--processes", type=int, default=env.WEB_CONCURRENCY, help="(default: WEB_CONCURRENCY or 2; here %(default)s)"
+    )
+    options.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="believe X-Forwarded-For and X-Forwarded-Proto, whoever sends them: only where nobody but the proxy can",
+    )
+    return options
+
+
+def server_of(given: argparse.Namespace) -> MPServer:
+    """Return the server as the command line asks for it."""
+    return MPServer(
+        target="flowplatform.web:behind_proxy" if given.behind_proxy else "flowplatform.wsgi:application",
+        factory=given.behind_proxy,
+        address=given.bind,
+        port=given.port,
+        interface=Interfaces.WSGI,
+        workers=given.processes,
+        blocking_threads=settings.WEB_THREADS,
+        blocking_threads_idle_timeout=THREAD_IDLE_SECONDS,
+        runtime_mode=RuntimeModes.mt,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000),
+        websockets=False,
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        workers_kill_timeout=KILL_SECONDS,
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that are being answered get a few seconds."""
+    role.claim("web")
+    given = parser().parse_args(arguments)
+    # The processes are forked: without us they would go on and hold the port.
+    os.register_at_fork(after_in_child=processes.end_with_parent)
+    server_of(given).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
