@@ -6,8 +6,7 @@ from uuid import UUID
 from django.db import models
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import APIException, AuthenticationFailed, NotFound
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -20,12 +19,8 @@ from executions.tagging import tags_of
 from executions.task_executions import edit_task_execution, record_task_execution
 from executions.task_outputs import set_task_output
 from executions.task_statuses import record_task_statuses
-from flowplatform.accounts.actors import Actor
-from flowplatform.accounts.authentication import ServiceTokenAuthentication, SessionAuthentication
 from flowplatform.accounts.models import OrganizationQuerySet, Scope
-from flowplatform.accounts.services import remembered_actor, token_holds
-from flowplatform.accounts.views import OrganizationViewSet
-from flowplatform.errors import Unprocessable
+from flowplatform.accounts.views import OrganizationViewSet, TrustingViewSet
 from flowplatform.idempotency.views import request_key
 from flowplatform.openapi import IDEMPOTENCY_KEY, query_parameters
 
@@ -50,24 +45,11 @@ class OfExecutionViewSet(OrganizationViewSet[Row, OrganizationQuerySet]):
         return rows if task_name is None else rows.filter(task_name=task_name)
 
 
-class TaskStatusViewSet(OfExecutionViewSet[TaskStatus]):
-    """What workers report, and the history that it makes.
-
-    A report is written by the statement that also asks whether its token holds; a refusal asks before it answers.
-    """
+class TaskStatusViewSet(TrustingViewSet, OfExecutionViewSet[TaskStatus]):
+    """What workers report, and the history that it makes."""
 
     model = TaskStatus
-
-    def get_authenticators(self) -> list[BaseAuthentication]:
-        if self.request is None or self.request.method != "POST":  # there is no request while it is documented
-            return super().get_authenticators()
-        return [ServiceTokenAuthentication(remembered_actor), SessionAuthentication()]
-
-    def handle_exception(self, exc: Exception) -> Response:
-        actor, is_refusal = self.request.user, isinstance(exc, APIException | Unprocessable)
-        if self.request.method == "POST" and is_refusal and isinstance(actor, Actor) and not token_holds(actor):
-            exc = AuthenticationFailed()
-        return super().handle_exception(exc)
+    trusted = ("POST",)
 
     @extend_schema(
         operation_id="report_task_statuses",

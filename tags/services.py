@@ -4,7 +4,7 @@
    at the same moment leave one live row, and batches in different orders cannot deadlock. Status batches go on.
 2. Read the live tags that the batch names, and the time.
 3. Play the operations in order on what was read.
-4. Write what changed, and one event per flow.
+4. Write what changed, and one event per flow, by one statement.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import orjson
 import rfc8785
 import uuid_utils.compat as uuid_utils
 from django.db import connection
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 
 from executions.definitions import refuse_unknown_tasks, task_names
 from executions.facts import ExecutionFacts, facts_of_all
@@ -25,7 +25,7 @@ from executions.locks import hold_executions
 from executions.models import ExecutionStatus
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
-from flowplatform.accounts.services import may_write
+from flowplatform.accounts.services import TOKEN_HOLDS, may_write, token_holds
 from flowplatform.encoding import array_of, encode
 from flowplatform.errors import BadRequest, Unprocessable
 from flowplatform.idempotency.services import RequestKey, once
@@ -42,8 +42,8 @@ _ACTIVE, _REMOVED = TagStatus.ACTIVE.value, TagStatus.DELETED.value
 # One look into the unique index per identity. A plain join leaves the choice to the planner, and the plan that is right
 # for an empty table stays in use while it grows. The time comes along because the locks are held by now: the order of
 # the trail does not hang on several clocks.
-_LIVE = """
-    SELECT statement_timestamp(), array_agg(wanted.place), array_agg(standing.id)
+_LIVE = f"""
+    SELECT statement_timestamp(), {TOKEN_HOLDS}, array_agg(wanted.place), array_agg(standing.id)
     FROM unnest(%(executions)s::uuid[], %(names)s::text[], %(tags)s::text[], %(types)s::text[], %(digests)s::bytea[])
          WITH ORDINALITY AS wanted (flow_execution_id, task_name, tag, tag_type, metadata_digest, place)
     CROSS JOIN LATERAL (
@@ -53,19 +53,34 @@ _LIVE = """
           AND tag.status = 'active'
         LIMIT 1
     ) AS standing
-"""
+"""  # noqa: S608  (made of our own names only)
 
-_ADD = """
-    INSERT INTO tags_tasktag (
-        id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, metadata_digest, status,
-        created_at, created_by, updated_at, modified_by
+# One statement for removals, additions and events. New rows are made after the removal is counted: a tag that is added
+# again takes the place of its removed row in the unique index.
+_CHANGE = """
+    removed AS (
+        UPDATE tags_tasktag SET status = 'deleted', updated_at = %(now)s, modified_by = %(actor)s
+        WHERE id = ANY(%(removed)s::uuid[])
+        RETURNING id
+    ), added AS (
+        INSERT INTO tags_tasktag (
+            id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, metadata_digest, status,
+            created_at, created_by, updated_at, modified_by
+        )
+        SELECT id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata::json, digest, status,
+               %(now)s, %(actor)s, %(now)s, %(actor)s
+        FROM unnest(
+            %(ids)s::uuid[], %(organizations)s::uuid[], %(executions)s::uuid[], %(names)s::text[], %(tags)s::text[],
+            %(types)s::text[], %(metadata)s::text[], %(digests)s::bytea[], %(statuses)s::text[]
+        ) AS item (id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, digest, status)
+        WHERE (SELECT count(*) FROM removed) >= 0
     )
-    SELECT id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata::json, digest, status,
-           %(now)s, %(actor)s, %(now)s, %(actor)s
+"""
+_EVENTS = """
+    SELECT organization_id, flow_id, 'task_tags.changed' AS type, flow_execution_id, data::json
     FROM unnest(
-        %(ids)s::uuid[], %(organizations)s::uuid[], %(executions)s::uuid[], %(names)s::text[], %(tags)s::text[],
-        %(types)s::text[], %(metadata)s::text[], %(digests)s::bytea[], %(statuses)s::text[]
-    ) AS item (id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, digest, status)
+        %(event_organizations)s::uuid[], %(event_flows)s::uuid[], %(event_executions)s::uuid[], %(event_data)s::text[]
+    ) AS event (organization_id, flow_id, flow_execution_id, data)
 """
 
 
@@ -78,7 +93,8 @@ def change_task_tags(
 
     Raises 400 for another operation than add and remove, and for a task name that the execution's version does not
     define (details name the indexes); 403 where the actor may not tag in an organization; 404 for an execution that is
-    missing, deleted or foreign; 422 for metadata that has no canonical form.
+    missing, deleted or foreign; 401 if the actor's token has ended meanwhile; 422 for metadata without a canonical
+    form.
     """
     _refuse_unknown_operations(operations)
     identities = [_identity(index, operation) for index, operation in enumerate(operations)]
@@ -90,13 +106,15 @@ def change_task_tags(
 def _change_once(
     key: RequestKey | None, actor: Actor, operations: Sequence[TagOperation], identities: Sequence[Identity]
 ) -> bytes:
+    if key and not token_holds(actor):  # else the change itself asks
+        raise AuthenticationFailed
     return once(key, lambda: orjson.dumps(_change(actor, operations, identities)))
 
 
 def _change(actor: Actor, operations: Sequence[TagOperation], identities: Sequence[Identity]) -> list[Outcome]:
     executions = _lock_executions(actor, {operation.flow_execution_id for operation in operations})
     _refuse_unknown_tasks(operations, executions)
-    now, live = _live_tags(identities)
+    now, live = _live_tags(actor, identities)
     play = Play(actor, now, executions, live)
     outcomes = [play.apply(*pair) for pair in zip(operations, identities, strict=True)]
     play.write()
@@ -158,15 +176,25 @@ class Play:
 
     def write(self) -> None:
         """Write what changed, and tell of it in one event per flow; its execution is named where there is only one."""
-        # The removal comes first: a tag that is added again takes the place of its removed row in the unique index.
-        changed = [*self._remove_standing(), *self._added.values()]
-        if self._added:
-            self._insert()
+        changed = [*self._now_removed(), *self._added.values()]
+        if not changed:
+            return
         by_flow: dict[tuple[UUID, UUID], list[dict[str, Any]]] = {}
         for tag in changed:
             facts = self._executions[tag["flow_execution_id"]]
             by_flow.setdefault((facts.organization_id, facts.flow_id), []).append(tag)
-        publish(*(_event(organization, flow, tags) for (organization, flow), tags in by_flow.items()))
+        executions = [{tag["flow_execution_id"] for tag in tags} for tags in by_flow.values()]
+        parameters = {
+            "now": self._now,
+            "actor": self._actor.name,
+            "removed": array_of(map(str, self._removed)),
+            **self._columns(),
+            "event_organizations": array_of(str(organization_id) for organization_id, _ in by_flow),
+            "event_flows": array_of(str(flow_id) for _, flow_id in by_flow),
+            "event_executions": array_of(str(*ids) if len(ids) == 1 else None for ids in executions),
+            "event_data": array_of(encode({"tags": tags}).decode() for tags in by_flow.values()),
+        }
+        publish(selected={"change": _CHANGE, "query": _EVENTS, "parameters": parameters})
 
     def _add(self, operation: TagOperation, identity: Identity) -> UUID:
         pk = uuid_utils.uuid7()  # ids of one batch grow: they order rows of the same moment
@@ -187,16 +215,17 @@ class Play:
         self._digests.append(identity[-1])
         return pk
 
-    def _remove_standing(self) -> Iterator[dict[str, Any]]:
-        """Write the removals; yield the removed tags, oldest first. Their executions are locked: nobody else can."""
-        if self._removed:
-            removed = TaskTag.objects.filter(pk__in=self._removed)
-            removed.update(status=_REMOVED, updated_at=self._now, modified_by=self._actor.name)
-            yield from map(tag_answer, removed.order_by("id"))
+    def _now_removed(self) -> Iterator[dict[str, Any]]:
+        """Yield the tags that are removed as they will be, oldest first. Their executions are locked: they stay so."""
+        rows = TaskTag.objects.filter(pk__in=self._removed).order_by("id") if self._removed else ()
+        for tag in rows:
+            tag.status, tag.updated_at, tag.modified_by = _REMOVED, self._now, self._actor.name
+            yield tag_answer(tag)
 
-    def _insert(self) -> None:
+    def _columns(self) -> dict[str, str]:
+        """Return the columns of what was added."""
         tags = self._added.values()
-        columns = {
+        return {
             "ids": array_of(map(str, self._added)),
             "organizations": array_of(str(tag["organization_id"]) for tag in tags),
             "executions": array_of(str(tag["flow_execution_id"]) for tag in tags),
@@ -207,16 +236,6 @@ class Play:
             "digests": array_of(map(_bytea, self._digests)),
             "statuses": array_of(tag["status"] for tag in tags),
         }
-        with connection.cursor() as cursor:
-            cursor.execute(_ADD, {**columns, "now": self._now, "actor": self._actor.name})
-
-
-def _event(
-    organization_id: UUID, flow_id: UUID, tags: list[dict[str, Any]]
-) -> tuple[UUID, UUID, str, UUID | None, Any]:
-    executions = {tag["flow_execution_id"] for tag in tags}
-    execution_id = executions.pop() if len(executions) == 1 else None
-    return organization_id, flow_id, "task_tags.changed", execution_id, {"tags": tags}
 
 
 def _identity(index: int, operation: TagOperation) -> Identity:
@@ -255,10 +274,11 @@ def _refuse_unknown_tasks(operations: Sequence[TagOperation], executions: dict[U
     refuse_unknown_tasks((operation.task_name, known[operation.flow_execution_id]) for operation in operations)
 
 
-def _live_tags(identities: Sequence[Identity]) -> tuple[datetime, dict[Identity, UUID]]:
-    """Return the time of the change, and the ids of the tags that stand by identity."""
+def _live_tags(actor: Actor, identities: Sequence[Identity]) -> tuple[datetime, dict[Identity, UUID]]:
+    """Return the time of the change, and the ids of the tags that stand by identity; raise 401 for an ended token."""
     executions, names, tags, types, digests = zip(*identities, strict=True)
-    columns = {
+    parameters = {
+        "token": actor.token_id,
         "executions": array_of(map(str, executions)),
         "names": array_of(names),
         "tags": array_of(tags),
@@ -266,8 +286,10 @@ def _live_tags(identities: Sequence[Identity]) -> tuple[datetime, dict[Identity,
         "digests": array_of(map(_bytea, digests)),
     }
     with connection.cursor() as cursor:
-        cursor.execute(_LIVE, columns)
-        now, places, ids = cursor.fetchone()
+        cursor.execute(_LIVE, parameters)
+        now, holds, places, ids = cursor.fetchone()
+    if not holds:
+        raise AuthenticationFailed
     standing = zip(places or (), ids or (), strict=True)
     return now, {identities[place - 1]: pk for place, pk in standing}
 

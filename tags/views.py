@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from executions.models import FlowExecution
 from executions.refusals import UNKNOWN_TASKS
 from flowplatform.accounts.models import Scope
-from flowplatform.accounts.views import OrganizationViewSet
+from flowplatform.accounts.views import OrganizationViewSet, TrustingViewSet
 from flowplatform.idempotency.views import request_key
 from flowplatform.openapi import IDEMPOTENCY_KEY, Reason, query_parameters, refused
 from tags.models import TaskTag, TaskTagQuerySet
@@ -23,10 +23,11 @@ UNKNOWN_OPERATION = Reason(
 )
 
 
-class TaskTagViewSet(OrganizationViewSet[TaskTag, TaskTagQuerySet]):
+class TaskTagViewSet(TrustingViewSet, OrganizationViewSet[TaskTag, TaskTagQuerySet]):
     """Tags of tasks."""
 
     model = TaskTag
+    trusted = ("PATCH",)
 
     @extend_schema(
         operation_id="change_task_tags",

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from executions.models import FlowExecution
-from flowplatform.accounts.models import Organization
+from flowplatform.accounts.models import Organization, ServiceToken
 from flowplatform.accounts.services import ensure_member
 from notifications.models import Event
 from tags.models import TaskTag
@@ -256,6 +256,22 @@ def test_a_batch_over_many_flows_publishes_one_event_for_each(reviewer: Api, org
     assert by_flow[second.pk].flow_execution_id == executions[2].pk
     assert [tag["status"] for tag in by_flow[second.pk].data["tags"]] == ["deleted"]
     assert by_flow[first.pk].data["tags"] == [trail(reviewer, execution)[0] for execution in executions[:2]]
+
+
+@pytest.mark.parametrize("task_name", ["extract", "unknown", ""])
+def test_a_token_that_ends_between_two_batches_is_401_for_the_second_whatever_is_in_it(
+    execution: FlowExecution, organization: Organization, task_name: str
+) -> None:
+    raw = make_token(organization)
+    key = {"Idempotency-Key": "the same"}
+    first = Api(raw)("PATCH", "/api/task-tags", {"tags": [add(execution)]}, **key)
+    assert first.status_code == 200
+    ServiceToken.objects.get(prefix=raw[:8]).revoke()
+    for headers in ({}, key):
+        batch = {"tags": [add(execution, task_name=task_name, tag="second")]}
+        second = Api(raw)("PATCH", "/api/task-tags", batch, **headers)
+        assert (second.status_code, error_of(second)["code"]) == (401, "unauthenticated")
+    assert TaskTag.objects.count() == 1
 
 
 def test_one_and_a_hundred_operations_cost_the_same_number_of_statements(
