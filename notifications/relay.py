@@ -17,7 +17,7 @@ import orjson
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from flowplatform.encoding import encode
+from flowplatform.encoding import array_of, encode
 
 BATCH = 500  # events numbered in one transaction at most
 FLOWS = 50  # in one transaction at most
@@ -25,46 +25,44 @@ FRAME_BYTES = 256 * 1024  # a frame is closed when it exceeds this
 
 # Locked in the order of their ids, so that relays of the same flows wait for each other and not in a circle.
 _LOCK = """
-    SELECT flow_id FROM notifications_stream WHERE flow_id = ANY(%s) ORDER BY flow_id FOR NO KEY UPDATE
+    SELECT flow_id, "offset" FROM notifications_stream WHERE flow_id = ANY(%s::uuid[])
+    ORDER BY flow_id FOR NO KEY UPDATE
 """
 
 _LOCK_IF_FREE = f"{_LOCK} SKIP LOCKED"
 
 # Events of an organization that is gone have no stream and no reader.
 _FORGET_ORPHANS = """
-    DELETE FROM notifications_event AS event WHERE flow_id = ANY(%s) AND "offset" IS NULL
+    DELETE FROM notifications_event AS event WHERE flow_id = ANY(%s::uuid[]) AND "offset" IS NULL
     AND NOT EXISTS (SELECT 1 FROM accounts_organization AS organization WHERE organization.id = event.organization_id)
 """
 
 _OPEN = """
     INSERT INTO notifications_stream (flow_id, organization_id, epoch)
     SELECT DISTINCT ON (flow_id) flow_id, organization_id, gen_random_uuid() FROM notifications_event
-    WHERE flow_id = ANY(%s) AND "offset" IS NULL ORDER BY flow_id
+    WHERE flow_id = ANY(%s::uuid[]) AND "offset" IS NULL ORDER BY flow_id
     ON CONFLICT (flow_id) DO NOTHING
 """
 
-# A statement of its own after the locks: its snapshot then has the offsets that other relays gave before.
+# A statement of its own after the locks: its snapshot then has what other relays numbered before. And apart from the
+# update: joined to it, the planner takes an outbox that it knows nothing about for a large part of the log, and reads
+# the whole log.
+_PENDING = """
+    SELECT stream.flow_id, event.*
+    FROM unnest(%s::uuid[]) AS stream (flow_id) CROSS JOIN LATERAL (
+        SELECT id, type, flow_execution_id, created_at, data::text FROM notifications_event
+        WHERE flow_id = stream.flow_id AND "offset" IS NULL ORDER BY id LIMIT %s::int
+    ) AS event
+"""
+
 _NUMBER = """
-    WITH pending AS (
-        SELECT event.id, stream."offset" + event.place AS "offset"
-        FROM notifications_stream AS stream CROSS JOIN LATERAL (
-            SELECT id, row_number() OVER (ORDER BY id) AS place
-            FROM (
-                SELECT id FROM notifications_event
-                WHERE flow_id = stream.flow_id AND "offset" IS NULL ORDER BY id LIMIT %(share)s
-            ) AS outbox
-        ) AS event
-        WHERE stream.flow_id = ANY(%(flows)s)
-    ), numbered AS (
-        UPDATE notifications_event AS event SET "offset" = pending."offset"
-        FROM pending WHERE event.id = pending.id
-        RETURNING event.flow_id, event."offset", event.type, event.flow_execution_id, event.created_at, event.data
-    ), advanced AS (
-        UPDATE notifications_stream AS stream SET "offset" = highest."offset"
-        FROM (SELECT flow_id, max("offset") AS "offset" FROM numbered GROUP BY flow_id) AS highest
-        WHERE stream.flow_id = highest.flow_id
+    WITH numbered AS (
+        UPDATE notifications_event AS event SET "offset" = item."offset"
+        FROM unnest(%(ids)s::bigint[], %(numbers)s::bigint[]) AS item (id, "offset") WHERE event.id = item.id
     )
-    SELECT flow_id, "offset", type, flow_execution_id, created_at, data::text FROM numbered ORDER BY flow_id, "offset"
+    UPDATE notifications_stream AS stream SET "offset" = item."offset"
+    FROM unnest(%(flows)s::uuid[], %(highest)s::bigint[]) AS item (flow_id, "offset")
+    WHERE stream.flow_id = item.flow_id
 """
 
 _READ = """
@@ -165,21 +163,34 @@ def number_pending(flow_ids: Collection[UUID], *, wait: bool = True) -> Iterator
 def _number(flow_ids: Collection[UUID], lock: str, share: int) -> dict[UUID, list[EventRow]]:
     """Number at most `share` events of each flow; return the flows that had any."""
     with connection.cursor() as cursor:
-        flows = _locked(cursor, lock, flow_ids)
-        if missing := list(set(flow_ids) - set(flows)):  # held by another relay, or not there yet
-            cursor.execute(_FORGET_ORPHANS, [missing])
-            cursor.execute(_OPEN, [missing])
-            flows = _locked(cursor, lock, flow_ids)
-        cursor.execute(_NUMBER, {"flows": flows, "share": share})
+        offsets = _locked(cursor, lock, flow_ids)
+        if missing := set(flow_ids) - set(offsets):  # held by another relay, or not there yet
+            absent = array_of(map(str, missing))
+            cursor.execute(_FORGET_ORPHANS, [absent])
+            cursor.execute(_OPEN, [absent])
+            offsets = _locked(cursor, lock, flow_ids)
+        cursor.execute(_PENDING, [array_of(map(str, offsets)), share])
+        ids: list[str] = []
         numbered: dict[UUID, list[EventRow]] = {}
-        for flow_id, *row in cursor.fetchall():
-            numbered.setdefault(flow_id, []).append(tuple(row))
+        for flow_id, event_id, *event in cursor.fetchall():
+            offsets[flow_id] += 1
+            ids.append(str(event_id))
+            numbered.setdefault(flow_id, []).append((offsets[flow_id], *event))
+        if ids:
+            parameters = {
+                "ids": array_of(ids),
+                "numbers": array_of(str(row[0]) for rows in numbered.values() for row in rows),
+                "flows": array_of(map(str, numbered)),
+                "highest": array_of(str(offsets[flow_id]) for flow_id in numbered),
+            }
+            cursor.execute(_NUMBER, parameters)
         return numbered
 
 
-def _locked(cursor: CursorWrapper, lock: str, flow_ids: Collection[UUID]) -> list[UUID]:
-    cursor.execute(lock, [list(flow_ids)])
-    return [row[0] for row in cursor.fetchall()]
+def _locked(cursor: CursorWrapper, lock: str, flow_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return the highest offsets of the streams that are locked now."""
+    cursor.execute(lock, [array_of(map(str, flow_ids))])
+    return dict(cursor.fetchall())
 
 
 def flows_waiting(*, older_than: timedelta, limit: int = 1000) -> list[UUID]:

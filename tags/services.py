@@ -56,13 +56,10 @@ _LIVE = f"""
 """  # noqa: S608  (made of our own names only)
 
 # One statement for removals, additions and events. New rows are made after the removal is counted: a tag that is added
-# again takes the place of its removed row in the unique index.
-_CHANGE = """
-    removed AS (
-        UPDATE tags_tasktag SET status = 'deleted', updated_at = %(now)s, modified_by = %(actor)s
-        WHERE id = ANY(%(removed)s::uuid[])
-        RETURNING id
-    ), added AS (
+# again takes the place of its removed row in the unique index. Where nothing is removed this is left out: the database
+# would plan the statement anew every time.
+_ADDED = """
+    added AS (
         INSERT INTO tags_tasktag (
             id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, metadata_digest, status,
             created_at, created_by, updated_at, modified_by
@@ -73,9 +70,17 @@ _CHANGE = """
             %(ids)s::uuid[], %(organizations)s::uuid[], %(executions)s::uuid[], %(names)s::text[], %(tags)s::text[],
             %(types)s::text[], %(metadata)s::text[], %(digests)s::bytea[], %(statuses)s::text[]
         ) AS item (id, organization_id, flow_execution_id, task_name, tag, tag_type, tag_metadata, digest, status)
-        WHERE (SELECT count(*) FROM removed) >= 0
+        {only}
     )
 """
+_ADD = _ADDED.format(only="")
+_REMOVE_AND_ADD = f"""
+    removed AS (
+        UPDATE tags_tasktag SET status = 'deleted', updated_at = %(now)s, modified_by = %(actor)s
+        WHERE id = ANY(%(removed)s::uuid[])
+        RETURNING id
+    ), {_ADDED.format(only="WHERE (SELECT count(*) FROM removed) >= 0")}
+"""  # noqa: S608  (made of our own names only)
 _EVENTS = """
     SELECT organization_id, flow_id, 'task_tags.changed' AS type, flow_execution_id, data::json
     FROM unnest(
@@ -194,7 +199,8 @@ class Play:
             "event_executions": array_of(str(*ids) if len(ids) == 1 else None for ids in executions),
             "event_data": array_of(encode({"tags": tags}).decode() for tags in by_flow.values()),
         }
-        publish(selected={"change": _CHANGE, "query": _EVENTS, "parameters": parameters})
+        change = _REMOVE_AND_ADD if self._removed else _ADD
+        publish(selected={"change": change, "query": _EVENTS, "parameters": parameters})
 
     def _add(self, operation: TagOperation, identity: Identity) -> UUID:
         pk = uuid_utils.uuid7()  # ids of one batch grow: they order rows of the same moment
