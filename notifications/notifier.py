@@ -15,7 +15,7 @@ from celery import current_app
 logger = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.02  # what commits within this time travels together
-PAUSE_SECONDS = 0.1  # between two messages at least: under load each carries more
+PAUSE_SECONDS = 0.2  # between two messages at least: under load each carries more
 MAX_PENDING = 10_000  # flows; more are left to the sweep
 BATCH = 100  # flows in one Celery message
 

@@ -66,8 +66,11 @@ def publish(
             returned = cursor.fetchall()
             flow_ids |= {row[0] for row in returned}
     for flow_id in flow_ids:
-        # A plain lambda: `robust=True` fails on partials, and an exception here would turn a commit into a 500.
-        transaction.on_commit(lambda flow_id=flow_id: notifier.hint(flow_id))  # type: ignore[misc]
+        if connection.in_atomic_block:
+            # A plain lambda: `robust=True` fails on partials, and an exception here would turn a commit into a 500.
+            transaction.on_commit(lambda flow_id=flow_id: notifier.hint(flow_id))  # type: ignore[misc]
+        else:  # the statement was its own transaction
+            notifier.hint(flow_id)
     return [row[1:] for row in returned]
 
 

@@ -250,7 +250,7 @@ def test_more_web_processes_than_the_database_has_connections_for_are_one_senten
     )
     assert failed.returncode == 1
     assert re.fullmatch(
-        r"CommandError: With --web-processes 100 the platform may need 422 database connections, and PostgreSQL"
+        r"CommandError: With --web-processes 100 the platform may need 322 database connections, and PostgreSQL"
         r" allows 197: choose fewer processes, or raise max_connections\.\n",
         failed.stderr,
     )

@@ -1,6 +1,7 @@
 """The base of every API view: organization scoping applied once, and checks that read like the contract."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -55,7 +56,7 @@ class OrganizationViewSet(ViewSet, Generic[Row, Rows]):
 
     model: type[Row]
 
-    @property
+    @cached_property
     def actor(self) -> Actor:
         """Who makes the request."""
         actor = self.request.user
