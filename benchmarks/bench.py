@@ -11,6 +11,8 @@ from benchmarks.stage import stage
 from benchmarks.workload import FLOWS, KINDS, SIZES
 
 _CONNECTIONS = (1, 8, 32)
+_ROUNDS = 3
+_JUDGED_ROUNDS = 9  # of what a target is about: these machines are noisy
 
 
 def bench(given: Namespace) -> int:
@@ -33,14 +35,16 @@ def _plan(given: Namespace) -> Plan:
     servers = given.servers or DEFAULT
     if unknown := [name for name in servers if name not in SERVERS]:
         raise SystemExit(f"There is no server {unknown[0]!r}: choose from {', '.join(SERVERS)}.")
+    judged = sorted({f"{target.kind}:{target.size}:{target.connections}" for target in TARGETS})
     if given.smoke:
         return Plan(
             servers=servers, yardsticks=False, kinds=KINDS, sizes=(10,), connections=(1, 8), only=given.only,
-            rounds=1, seconds=0.2, warm_up=0.05, executions=FLOWS,
+            rounds=1, judged_rounds=2, judged=judged, seconds=0.2, warm_up=0.05, executions=FLOWS,
         )  # fmt: skip
     return Plan(
         servers=servers, yardsticks=not given.no_yardsticks, kinds=KINDS, sizes=SIZES, connections=_CONNECTIONS,
-        only=given.only, rounds=given.rounds or 3, seconds=given.seconds or 2.0, warm_up=0.4,
+        only=given.only, rounds=given.rounds or _ROUNDS, judged_rounds=given.rounds or _JUDGED_ROUNDS, judged=judged,
+        seconds=given.seconds or 2.0, warm_up=0.4,
     )  # fmt: skip
 
 

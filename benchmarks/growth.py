@@ -8,14 +8,12 @@ in a temporary folder (`--tmp DIR` says where) that goes with it; `.data` is not
 
 import argparse
 import json
-import os
 import shutil
-import signal
 import sys
-import tempfile
 from pathlib import Path
 
-_FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS", "FLOWPLATFORM_ROLE", "DEBUG")
+from benchmarks.scratch import in_scratch
+
 _RATIO = 100  # of the sizes of both databases
 _WAL_BYTES = 2_500_000_000
 _ROWS_PER_SECOND = 40_000
@@ -36,22 +34,9 @@ def _options() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Make a data directory, tell Django of it before its settings are read, and run; 1 if a target is missed."""
+    """Run in a data directory of its own; 1 if a target is missed."""
     given = _options().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else nobody would stop the servers
-    home = Path(tempfile.mkdtemp(prefix="flowplatform-growth-", dir=given.tmp))
-    for variable in _FOREIGN:
-        os.environ.pop(variable, None)
-    os.environ.update(FLOWPLATFORM_DATA_DIR=str(home), DJANGO_SETTINGS_MODULE="flowplatform.settings")
-    try:
-        import django
-
-        django.setup()
-        return _bench(given, home)
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    return in_scratch(lambda home: _bench(given, home), parent=given.tmp)
 
 
 def _bench(given: argparse.Namespace, home: Path) -> int:

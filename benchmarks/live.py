@@ -9,14 +9,10 @@ temporary folder.
 """
 
 import argparse
-import os
-import shutil
-import signal
 import sys
-import tempfile
 from pathlib import Path
 
-_FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS", "FLOWPLATFORM_ROLE", "DEBUG")
+from benchmarks.scratch import in_scratch
 
 
 def _options() -> argparse.ArgumentParser:
@@ -36,24 +32,15 @@ def _options() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Make a data directory, tell Django of it before its settings are read, and run."""
+    """Run in a data directory of its own."""
     given = _options().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else nobody would stop the servers
-    home = Path(tempfile.mkdtemp(prefix="flowplatform-bench-"))
-    for variable in _FOREIGN:
-        os.environ.pop(variable, None)
-    os.environ.update(FLOWPLATFORM_DATA_DIR=str(home), DJANGO_SETTINGS_MODULE="flowplatform.settings")
-    try:
-        import django
 
-        django.setup()
+    def run(_: Path) -> int:
         from benchmarks.live_run import run
 
         return run(given)
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+
+    return in_scratch(run)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def ratio(rounds: Rounds, cell: Cell, against: str, measure: Measure = "batches_
     other = cell.of(against)
     if cell not in rounds or other not in rounds:
         return None
-    pairs = zip(rounds[cell], rounds[other], strict=True)
+    pairs = zip(rounds[cell], rounds[other], strict=False)  # one may have been measured in more rounds than the other
     ratios = [getattr(ours, measure) / getattr(theirs, measure) for ours, theirs in pairs if getattr(theirs, measure)]
     return round(median(ratios), 3) if ratios else None
 

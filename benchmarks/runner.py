@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +30,8 @@ class Plan:
     sizes: Sequence[int]
     connections: Sequence[int]
     rounds: int
+    judged_rounds: int  # of the cells that a target is about, and of what they are compared with
+    judged: Collection[str]  # those, as `Cell.work` names them
     seconds: float  # of one cell in one round
     warm_up: float  # seconds before
     only: Sequence[str] = ()
@@ -70,6 +72,17 @@ class Outcome:
         return failed + [f"{count} {kind} rows too few or too many" for kind, count in self.lost.items() if count]
 
 
+def judged_groups(groups: Sequence[Sequence[Cell]], judged: Collection[str]) -> list[list[Cell]]:
+    """Return of each group the judged cells of servers with several processes, and what they are compared with."""
+    found = []
+    for group in groups:
+        ours = [cell for cell in group if cell.work in judged and cell.subject in SERVERS]
+        scaled = [cell for cell in ours if SERVERS[cell.subject].scaled]
+        wanted = {other for cell in scaled for other in (cell, *map(cell.of, (FLOOR, YARDSTICK_FLOOR, PEER)))}
+        found.append([cell for cell in group if cell in wanted])
+    return [group for group in found if group]
+
+
 class Runner:
     """Measures cells on a stage."""
 
@@ -87,10 +100,10 @@ class Runner:
         groups = self._plan.groups([name for name in self._ports if name in SERVERS], self._yardsticks is not None)
         self._announce(groups)
         before = self._stage.counts()
-        for number in range(self._plan.rounds):
-            for group in groups:
+        for number in range(self._plan.judged_rounds):
+            for group in groups if number < self._plan.rounds else judged_groups(groups, self._plan.judged):
                 first = group[0]
-                say(f"round {number + 1} of {self._plan.rounds}: {first.kind} batches of {first.size}…")
+                say(f"round {number + 1} of {self._plan.judged_rounds}: {first.kind} batches of {first.size}…")
                 for cell in in_turn(group, number):
                     self.outcome.rounds[cell].append(self._measure(cell))
         self._count(before)
@@ -128,11 +141,12 @@ class Runner:
         self._ports[PEER] = port
 
     def _announce(self, groups: Sequence[Sequence[Cell]]) -> None:
-        cells = sum(map(len, groups))
-        seconds = cells * self._plan.rounds * (self._plan.seconds + self._plan.warm_up + _OVERHEAD_SECONDS)
+        cells, plan = sum(map(len, groups)), self._plan
+        more = sum(map(len, judged_groups(groups, plan.judged))) * max(0, plan.judged_rounds - plan.rounds)
+        seconds = (cells * plan.rounds + more) * (plan.seconds + plan.warm_up + _OVERHEAD_SECONDS)
         say(
-            f"{cells} cells, {self._plan.rounds} rounds of {self._plan.seconds:g} s each: "
-            f"about {seconds / 60:.1f} minutes from now."
+            f"{cells} cells, {plan.rounds} rounds of {plan.seconds:g} s each, {plan.judged_rounds} of those that a "
+            f"target is about: about {seconds / 60:.1f} minutes from now."
         )
 
     def _measure(self, cell: Cell) -> Figures:

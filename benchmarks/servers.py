@@ -10,7 +10,7 @@ from flowplatform.topology import HOST, Topology
 
 WEB_PROCESSES = 2
 DEFAULT = ("daphne", "web")
-_THREADS = "3"  # of a process, as WEB_THREADS in the settings
+_THREADS = "2"  # of a process, as WEB_THREADS in the settings
 _PYTHON = [sys.executable, "-m"]
 
 

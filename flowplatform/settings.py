@@ -77,7 +77,7 @@ TEMPLATES = [
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------
 
-WEB_THREADS = 3  # of one web process
+WEB_THREADS = 2  # of one web process
 HTTP_THREADS = 8  # for HTTP in one live process
 SOCKET_THREADS = 4  # database reads for the sockets of one process
 WORKER_CONNECTIONS = 4  # of one worker process

@@ -99,6 +99,16 @@ def test_the_use_of_a_token_is_noted_at_most_once_a_minute(organization: Organiz
     assert last > first
 
 
+def test_a_page_behind_a_proxy_with_a_password_of_its_own_still_knows_who_is_signed_in(
+    organization: Organization,
+) -> None:
+    client = Client()
+    client.force_login(make_member(organization, "viewer", username="vera"))
+    page = client.get("/", headers={"Authorization": "Basic cHJveHk6cGFzc3dvcmQ="})
+    assert page.status_code == 200
+    assert "vera" in page.content.decode()
+
+
 def test_a_revoked_token_ends_at_the_next_request(organization: Organization) -> None:
     raw = make_token(organization)
     assert Api(raw).get("/api/flows").status_code == 200

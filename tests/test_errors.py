@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from django.test import Client, RequestFactory
 
 from flowplatform import errors
 from flowplatform.accounts.models import Organization
-from notifications.notifier import Breaker, Notifier
+from notifications.notifier import PAUSE_SECONDS, Breaker, Notifier
 from tests.builders import Api, error_of, make_token, without_id
 from tests.conftest import Platform
 
@@ -162,3 +163,15 @@ def test_hints_travel_together_and_a_failing_send_costs_the_request_nothing() ->
     while sum(map(len, sent)) < 50 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert {flow for batch in sent for flow in batch} == {str(flow) for flow in flows}
+
+
+def test_under_load_messages_to_the_broker_keep_their_distance() -> None:
+    sent: list[float] = []
+    notifier = Notifier(lambda flows: sent.append(time.monotonic()))
+    deadline = time.monotonic() + 10
+    while len(sent) < 4 and time.monotonic() < deadline:
+        notifier.hint(uuid4())
+        time.sleep(0.005)
+    gaps = [after - before for before, after in pairwise(sent)]
+    assert len(gaps) == 3
+    assert min(gaps) > PAUSE_SECONDS - 0.01

@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from django.conf import settings
 
+from tests.servers import DATA_DIR
 from tests.stack import ROOT
 
 PRINT = """
@@ -13,9 +15,9 @@ print(settings.CELERY_BROKER_URL, settings.CHANNEL_LAYERS["default"]["CONFIG"]["
 """
 
 
-def settings_with(**environment: str) -> subprocess.CompletedProcess[str]:
+def settings_with(script: str = PRINT, **environment: str) -> subprocess.CompletedProcess[str]:
     everything = {"DJANGO_SETTINGS_MODULE": "flowplatform.settings", "PATH": "/usr/bin", **environment}
-    return subprocess.run([sys.executable, "-c", PRINT], cwd=ROOT, env=everything, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=everything, capture_output=True, text=True)
 
 
 EXTERNAL = {"DATABASE_URL": "postgres://u:p@db/flowplatform", "SECRET_KEY": "x" * 50}
@@ -41,6 +43,27 @@ def test_the_broker_and_the_channel_layer_get_databases_of_their_own(url: str, b
 
 def test_a_redis_url_that_names_another_database_is_refused() -> None:
     assert "leave it out" in settings_with(REDIS_URL="redis://h:6379/1", **EXTERNAL).stderr
+
+
+def test_the_worker_keeps_its_connections_although_celery_closes_them_after_every_task() -> None:
+    script = """
+import django
+django.setup()
+from celery.fixups.django import DjangoWorkerFixup
+from django.db import connection
+from flowplatform.celery import app
+for task in range(20):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        print(cursor.fetchone()[0])
+    DjangoWorkerFixup(app).close_database()
+connection.close_pool()
+"""
+    ours = {"FLOWPLATFORM_ROLE": "worker", "FLOWPLATFORM_DATA_DIR": str(DATA_DIR)}
+    result = settings_with(script, **ours)
+    pids = result.stdout.split()
+    assert len(pids) == 20, result.stderr
+    assert len(set(pids)) <= settings.WORKER_CONNECTIONS
 
 
 def test_a_database_of_ones_own_needs_a_secret_of_ones_own() -> None:

@@ -258,6 +258,17 @@ def test_a_batch_over_many_flows_publishes_one_event_for_each(reviewer: Api, org
     assert by_flow[first.pk].data["tags"] == [trail(reviewer, execution)[0] for execution in executions[:2]]
 
 
+@pytest.mark.parametrize("text", ['"', "\\", '","', "{}", "NULL", "a,b", "\\x00", " padded ", "é€😀"])
+def test_a_tag_may_be_any_text(execution: FlowExecution, reviewer: Api, text: str) -> None:
+    fields = {"tag": text, "tag_type": text, "tag_metadata": {text: text}}
+    assert apply(reviewer, add(execution, **fields), add(execution)) == ["added", "added"]
+    tag = TaskTag.objects.get(tag=text)
+    assert (tag.tag_type, tag.tag_metadata) == (text, {text: text})
+    [told] = [each for each in Event.objects.latest("id").data["tags"] if each["id"] == str(tag.pk)]
+    assert (told["tag"], told["tag_metadata"]) == (text, {text: text})
+    assert apply(reviewer, add(execution, **fields), remove(execution, **fields)) == ["already_exists", "removed"]
+
+
 @pytest.mark.parametrize("task_name", ["extract", "unknown", ""])
 def test_a_token_that_ends_between_two_batches_is_401_for_the_second_whatever_is_in_it(
     execution: FlowExecution, organization: Organization, task_name: str

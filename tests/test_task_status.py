@@ -242,6 +242,16 @@ def test_a_body_that_is_not_json_is_400(execution: FlowExecution, worker: Api, b
     assert (response.status_code, error_of(response)["code"]) == (400, "bad_request")
 
 
+@pytest.mark.parametrize(
+    "status",
+    ['"', "\\", '","', "{}", "NULL", "null", "a,b", "\\u0000", "\\N", " padded ", "\t\n", "é€😀", "'", "%s", "$1"],
+)
+def test_a_status_may_be_any_text(execution: FlowExecution, worker: Api, status: str) -> None:
+    answer = worker.post(path_of(execution), statuses(("extract", status), ("classify", "plain")))
+    assert [row["status"] for row in answer.json()] == [status, "plain"]
+    assert TaskOutput.objects.get(flow_execution=execution, task_name="extract").processing_status == status
+
+
 def test_json_nested_deeper_than_16_levels_is_422(execution: FlowExecution, worker: Api) -> None:
     deep: object = "x"
     for _ in range(17):

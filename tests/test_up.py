@@ -204,6 +204,16 @@ def test_with_web_processes_the_production_server_has_the_port_and_live_the_next
     assert (announced["url"], announced["sockets_url"]) == (scaled.url, f"ws://127.0.0.1:{scaled.port + 1}")
 
 
+def test_a_chunked_body_is_read_and_one_over_the_limit_is_413(scaled: Up) -> None:
+    headers = {"Authorization": f"Bearer {scaled.token()}", "Content-Type": "application/json"}
+    parts = [b'{"display_name": "In parts", ', b'"definition": {"tasks": [{"name": "only"}]}}']
+    with httpx.Client(base_url=scaled.url, headers=headers) as api:
+        assert api.post("/api/flows", content=iter(parts)).status_code == 201
+        for content in (iter([b"[" * 2**16] * 17), b"[" * 17 * 2**16):
+            refused = api.post("/api/flows", content=content)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (413, "payload_too_large")
+
+
 def test_a_page_knows_where_the_sockets_are_and_only_our_pages_get_there_with_the_cookie(scaled: Up) -> None:
     api = httpx.Client(base_url=scaled.url, headers={"Authorization": f"Bearer {scaled.token()}"})
     flow = api.post("/api/flows", json={"display_name": "Watched", "definition": {"tasks": [{"name": "only"}]}}).json()
@@ -250,7 +260,7 @@ def test_more_web_processes_than_the_database_has_connections_for_are_one_senten
     )
     assert failed.returncode == 1
     assert re.fullmatch(
-        r"CommandError: With --web-processes 100 the platform may need 322 database connections, and PostgreSQL"
+        r"CommandError: With --web-processes 100 the platform may need 222 database connections, and PostgreSQL"
         r" allows 197: choose fewer processes, or raise max_connections\.\n",
         failed.stderr,
     )
