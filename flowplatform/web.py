@@ -76,6 +76,7 @@ def server_of(given: argparse.Namespace) -> MPServer:
 
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that are being answered get a few seconds."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowplatform.settings")
     role.claim("web")
     given = parser().parse_args(arguments)
     # The processes are forked: without us they would go on and hold the port.

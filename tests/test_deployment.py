@@ -1,14 +1,17 @@
 """The Dockerfile and docker-compose.yml: no engine runs here, so what they say is held against what there is."""
 
+import contextlib
 import fnmatch
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from django.apps import apps
@@ -18,7 +21,8 @@ from django.core.management import load_command_class
 from flowplatform import web
 from flowplatform.live import Live
 from tests.conftest import Platform
-from tests.stack import free_port
+from tests.servers import DATA_DIR
+from tests.stack import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE_FILE = ROOT / "docker-compose.yml"
@@ -158,6 +162,26 @@ def test_web_accepts_its_command_and_believes_the_proxy() -> None:
     given = web.parser().parse_args(arguments)
     assert (given.bind, given.port, given.behind_proxy) == ("0.0.0.0", 8000, True)
     assert web.server_of(given).blocking_threads == settings.WEB_THREADS
+
+
+@pytest.mark.usefixtures("django_db_setup")
+def test_web_needs_no_variable_but_those_of_the_platform_and_ends_in_order() -> None:
+    port = free_port()
+    environment = {"PATH": os.environ["PATH"], "FLOWPLATFORM_DATA_DIR": str(DATA_DIR)}
+    command = [sys.executable, "-m", "flowplatform.web", "--port", str(port), "--processes", "1"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: process.poll() is not None or answers(port), what="the server")
+        assert httpx.get(f"http://127.0.0.1:{port}/api/flows").status_code == 401
+    finally:
+        process.terminate()
+    assert process.wait(15) == 0, process.stderr.read() if process.stderr else ""
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def test_the_number_of_web_processes_comes_from_the_environment() -> None:
