@@ -39,11 +39,12 @@ class Load:
         self._rate = job["batches_per_second"]
         self._chance = random.Random(job["seconds"])
         self._requests = _requests(job)
-        self._idle = [Connection(job["port"]) for _ in range(job["connections"])]
+        self._port = job["port"]
+        self._idle: list[Connection] = []
         self._due: dict[Connection, tuple[int, float]] = {}  # of the connections that wait for an answer
         self._selector = selectors.DefaultSelector()
-        for connection in self._idle:
-            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        for _ in range(job["connections"]):
+            self._connect()
         self.delays = Delays()
         self.answered: Counter[int] = Counter()
         self.errors = 0
@@ -64,6 +65,11 @@ class Load:
             for key, _ in ready:
                 self._receive(key.data)
 
+    def _connect(self) -> None:
+        connection = Connection(self._port)
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        self._idle.append(connection)
+
     def _send(self, due: float) -> None:
         connection = self._idle.pop()
         work, request = next(self._requests)
@@ -76,8 +82,12 @@ class Load:
             answer = connection.receive()
         except OSError as error:
             self._selector.unregister(connection.socket)
-            self._due.pop(connection, None)
-            self._failed(str(error))
+            if connection in self._idle:  # servers close what says nothing for a minute: no batch is lost by it
+                self._idle.remove(connection)
+            else:
+                del self._due[connection]
+                self._failed(str(error))
+            self._connect()
             return
         if answer is None:
             return
