@@ -130,8 +130,8 @@ class Run:
         self._stage.start_background()
         sockets_port = self._stage.serve(SERVERS["daphne"])
         http_port = self._stage.serve(SERVERS["web"]) if self._plan.web else sockets_port
-        self._stage.drain()
         self._load(http_port, _WARM_UP)
+        self._stage.drain()  # an event of now that had no number yet would be one too many for the sockets
         memory = Memory(self._pids(), self._stage.roots["postgres"][0])
         before = memory.read()
         say(f"Opening {self._plan.sockets * len(self._plan.groups)} sockets…")

@@ -135,18 +135,21 @@ def sqlstate_of(exc: BaseException) -> str:
     return getattr(exc.__cause__, "sqlstate", None) or ""
 
 
-# Shut down, starting up, locked, out of time, and conflicts that outlived every repetition.
-_AWAY = ("57P01", "57P02", "57P03", "57P05", "55P03", "57014", "40001", "40P01")
+# Locked, out of time, and conflicts that outlived every repetition.
+_AWAY = ("55P03", "57014", "40001", "40P01")
 
 
 def is_unavailable(exc: BaseException) -> bool:
     """Say whether the database is away, full or out of time: trying again later may help."""
-    if isinstance(exc, InterfaceError):
-        return True
     state = sqlstate_of(exc)
-    if not state:  # no connection was made, or none was free in the pool
-        return isinstance(exc, OperationalError)
-    return state[:2] in ("08", "53") or state in _AWAY
+    return is_gone(exc) or state[:2] == "53" or state in _AWAY
+
+
+def is_gone(exc: BaseException) -> bool:
+    """Say whether there is no server to talk to: what is tried next would fail too."""
+    state = sqlstate_of(exc)
+    no_connection = isinstance(exc, OperationalError) and not state
+    return isinstance(exc, InterfaceError) or no_connection or state[:2] == "08" or state.startswith("57P")
 
 
 def _message(exc: exceptions.APIException) -> str:

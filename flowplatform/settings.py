@@ -80,11 +80,10 @@ TEMPLATES = [
 WEB_THREADS = 2  # of one web process
 HTTP_THREADS = 8  # for HTTP in one live process
 SOCKET_THREADS = 4  # database reads for the sockets of one process
-WORKER_CONNECTIONS = 4  # of one worker process
 
 
 def _database() -> dict[str, Any]:
-    """The one database. Serving processes keep connections and have short time limits; commands may take their time."""
+    """The one database. What serves keeps its connections and has short time limits; commands may take their time."""
     database: dict[str, Any] = dict(dj_database_url.parse(env.DATABASE_URL or embedded.database_url(DATA_DIR)))
     options: dict[str, Any] = {
         # Django plans every statement anew unless it is prepared on the server.
@@ -97,15 +96,10 @@ def _database() -> dict[str, Any]:
         options["options"] = (
             "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=15000"
         )
-        database["CONN_HEALTH_CHECKS"] = True
-    if role.current() in ("web", "live"):
-        # A connection for each of the few threads. A pool of the same size lends and takes back at every request,
-        # which is a tenth of the time of a status batch, and every statement is prepared on all of its connections.
+        # A connection for each of the few threads. A pool of the same size would lend and take back at every request,
+        # and every statement would be prepared on all of its connections.
         database["CONN_MAX_AGE"] = None
-    elif role.current() == "worker":
-        # Celery closes its connection after every task, whatever CONN_MAX_AGE says, and the relay has dozens of tasks a
-        # second. Closing one of a pool gives it back.
-        options["pool"] = {"min_size": 1, "max_size": WORKER_CONNECTIONS, "timeout": 2}
+        database["CONN_HEALTH_CHECKS"] = True
     options = {**database.get("OPTIONS", {}), **options}
     database["HOST"] = options.pop("host", database["HOST"])  # of a socket's folder in the URL; `dbshell` looks here
     database["OPTIONS"] = options

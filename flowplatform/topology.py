@@ -64,16 +64,8 @@ class Topology:
             yield Program("demo", command, {"FLOWPLATFORM_TOKEN": demo_token})
 
     def _web(self, processes: int) -> Program:
-        command = [
-            *_PYTHON,
-            "flowplatform.web",
-            "--bind",
-            HOST,
-            "--port",
-            str(self.port),
-            "--processes",
-            str(processes),
-        ]
+        listen = ["--bind", HOST, "--port", str(self.port)]
+        command = [*_PYTHON, "flowplatform.web", *listen, "--processes", str(processes)]
         return Program("web", command, {"SOCKETS_PORT": str(self.sockets_port)})
 
     def _live(self) -> Program:

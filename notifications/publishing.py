@@ -43,7 +43,7 @@ class SelectedEvents(TypedDict):
 def publish(
     *events: NewEvent, opening: tuple[UUID, UUID] | None = None, selected: SelectedEvents | None = None
 ) -> list[tuple[Any, ...]]:
-    """Write events in the caller's transaction, one statement for all; deliver them after commit.
+    """Write events in the caller's transaction, in one way to the database; deliver them after commit.
 
     Call it after the row locks of the change are held: the ids then follow the order of the changes.
     `opening` (organization, flow) opens the stream of a new flow, so that a socket can wait for the first event.
@@ -58,7 +58,6 @@ def publish(
         if opening:
             cursor.execute(_OPEN_STREAM, {"organization": opening[0], "flow": opening[1]})
         if events:
-            # In one way to the database and back. Nothing of it is parsed but the data, and that once.
             cursor.executemany(_INSERT, [(*event[:-1], encode(event[-1]).decode()) for event in events])
         if selected:
             statement = _insert_selected(selected.get("change"), selected["query"], selected.get("returning"))

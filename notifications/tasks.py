@@ -7,9 +7,10 @@ from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
+from flowplatform.errors import is_gone
 from notifications.layer import layer_sender
 from notifications.relay import flows_waiting, frames, number_pending, prune
 
@@ -43,10 +44,10 @@ def relay_flows(flow_ids: Sequence[UUID], *, wait: bool = True) -> None:
     """
     try:
         for numbered in number_pending(flow_ids, wait=wait):
-            layer_sender.send((flow_id, frame) for flow_id, rows in numbered.items() for frame in frames(rows))
-    except DatabaseError:
-        if len(flow_ids) > 1:  # one of them is to blame
+            layer_sender.send([(flow_id, frame) for flow_id, rows in numbered.items() for frame in frames(rows)])
+    except (DatabaseError, InterfaceError) as error:
+        if len(flow_ids) > 1 and not is_gone(error):  # one of them is to blame
             for flow_id in flow_ids:
                 relay_flows([flow_id], wait=wait)
         else:
-            logger.exception("flow %s could not be relayed, the next sweep tries again", flow_ids[0])
+            logger.exception("%d flows could not be relayed, the next sweep tries again", len(flow_ids))

@@ -140,9 +140,8 @@ def test_a_server_that_dies_is_noticed(data_dir: Path) -> None:
     with servers(data_dir) as running:
         running.check()
         os.kill(valkey(data_dir), signal.SIGKILL)
-        wait_until(lambda: not any("valkey" in process for process in processes_of(data_dir)), what="the end of Valkey")
         with pytest.raises(EmbeddedError, match=r"^Valkey stopped unexpectedly: .* \(.*/valkey\.log\)\.$"):
-            running.check()
+            wait_until(running.check, what="the end of Valkey")
 
 
 def test_a_half_made_database_is_thrown_away(data_dir: Path) -> None:
