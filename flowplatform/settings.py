@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     "daphne",
     "rest_framework_api_key",  # before accounts, which takes its own table out of the admin
     "flowplatform",
+    "flowplatform.pages",
     "flowplatform.accounts",
     "flowplatform.idempotency",
     "notifications",

@@ -6,9 +6,9 @@ from django.urls import URLPattern, URLResolver, path, register_converter
 from django.urls.converters import StringConverter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from executions.pages import FlowListPage, FlowPage
 from executions.task_views import TaskExecutionViewSet, TaskOutputViewSet, TaskStatusViewSet
 from executions.views import FlowExecutionViewSet, FlowViewSet
+from flowplatform.pages.views import FlowListPage, FlowPage
 from notifications.views import EventViewSet
 from tags.views import TaskTagViewSet
 

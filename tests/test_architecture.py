@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the top down; a part may import from those below it, never from those above.
 LAYERS = (
     "flowplatform",
+    "flowplatform.pages",
     "tags",
     "executions",
     "notifications",

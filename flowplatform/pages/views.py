@@ -83,7 +83,7 @@ class MemberPage(LoginRequiredMixin, TemplateView):
 class FlowListPage(MemberPage):
     """`/`: the flows of the person's organizations, those with the newest run first."""
 
-    template_name = "executions/flow_list.html"
+    template_name = "pages/flow_list.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         organizations = list(Organization.objects.filter(pk__in=self.actor.organization_ids or ()).order_by("name"))
@@ -103,7 +103,7 @@ class FlowListPage(MemberPage):
 class FlowPage(MemberPage):
     """`/flows/{id}/`: one flow; its runs and their tasks are put in by the page's script."""
 
-    template_name = "executions/flow.html"
+    template_name = "pages/flow.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         flows = Flow.objects.visible_to(self.actor).select_related("organization")

@@ -1,0 +1,1 @@
+"""The pages for people: flows, their runs, and what waits for a decision."""
