@@ -8,7 +8,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from executions.task_views import TaskExecutionViewSet, TaskOutputViewSet, TaskStatusViewSet
 from executions.views import FlowExecutionViewSet, FlowViewSet
-from flowplatform.pages.views import FlowListPage, FlowPage
+from flowplatform.pages.execution import ExecutionPage
+from flowplatform.pages.flows import FlowListPage, FlowPage
 from notifications.views import EventViewSet
 from tags.views import TaskTagViewSet
 
@@ -52,6 +53,7 @@ documentation: list[URLPattern] = [
 pages: list[URLPattern | URLResolver] = [
     path("", FlowListPage.as_view(), name="flow-list-page"),
     path("flows/<uuid:flow_id>/", FlowPage.as_view(), name="flow-page"),
+    path("executions/<uuid:flow_execution_id>/", ExecutionPage.as_view(), name="execution-page"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),

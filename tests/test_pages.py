@@ -196,7 +196,7 @@ def test_the_list_runs_as_many_statements_for_20_flows_as_for_1(browser: Client,
 def test_more_flows_than_fit_come_in_pages(
     browser: Client, organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowplatform.pages.views.FLOWS_PER_PAGE", 1)
+    monkeypatch.setattr("flowplatform.pages.flows.FLOWS_PER_PAGE", 1)
     make_flow(organization, display_name="first made")
     make_flow(organization, display_name="last made")
     assert "last made" in text(browser.get("/"))

@@ -1,4 +1,4 @@
-"""The pages of flows: the list, and one flow with its runs. What moves on them comes from the API and the socket."""
+"""The pages of flows: the list, and one flow with its runs."""
 
 import json
 from collections import defaultdict
@@ -9,21 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.paginator import Paginator
 from django.db.models import Count, F, Func, IntegerField, Max, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.shortcuts import get_object_or_404
-from django.utils import timezone
-from django.utils.decorators import method_decorator
-from django.utils.functional import cached_property
-from django.views.decorators.cache import never_cache
-from django.views.generic import TemplateView
 
 from executions.models import Flow, FlowExecution, FlowQuerySet, FlowVersion, TaskOutput
-from flowplatform.accounts.actors import Actor
-from flowplatform.accounts.models import Organization, User
-from flowplatform.accounts.services import actor_of_user
+from flowplatform.accounts.models import Organization
+from flowplatform.pages.base import MemberPage
 
 FLOWS_PER_PAGE = 50
 
@@ -57,27 +50,6 @@ class LastRun:
     def statuses_json(self) -> str:
         """The counts as the page's script reads them."""
         return json.dumps(self.statuses)
-
-
-@method_decorator(never_cache, name="dispatch")  # a stored page would tell the time of another day
-class MemberPage(LoginRequiredMixin, TemplateView):
-    """A page for people who are signed in. They see the rows of their organizations and nothing else."""
-
-    section = "flows"
-
-    @cached_property
-    def actor(self) -> Actor:
-        """Who looks."""
-        assert isinstance(self.request.user, User)
-        return actor_of_user(self.request.user)
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port as the reader's browser knows them: what a pasted command must call."""
-        return f"{self.request.scheme}://{self.request.get_host()}"
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(section=self.section, server_time=timezone.now(), **kwargs)
 
 
 class FlowListPage(MemberPage):

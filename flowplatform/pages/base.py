@@ -1,0 +1,35 @@
+"""What every page for signed-in people shares."""
+
+from typing import Any
+
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.functional import cached_property
+from django.views.decorators.cache import never_cache
+from django.views.generic import TemplateView
+
+from flowplatform.accounts.actors import Actor
+from flowplatform.accounts.models import User
+from flowplatform.accounts.services import actor_of_user
+
+
+@method_decorator(never_cache, name="dispatch")  # a stored page would tell the time of another day
+class MemberPage(LoginRequiredMixin, TemplateView):
+    """A page for people who are signed in. They see the rows of their organizations and nothing else."""
+
+    section = "flows"
+
+    @cached_property
+    def actor(self) -> Actor:
+        """Who looks."""
+        assert isinstance(self.request.user, User)
+        return actor_of_user(self.request.user)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port as the reader's browser knows them: what a pasted command must call."""
+        return f"{self.request.scheme}://{self.request.get_host()}"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(section=self.section, server_time=timezone.now(), **kwargs)
