@@ -36,6 +36,10 @@ class Conflict(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
     default_code = "conflict"
 
+    def __init__(self, message: str, *, details: Details = None) -> None:
+        super().__init__(message)
+        self.details = details
+
 
 class PayloadTooLarge(exceptions.APIException):
     """413: the body exceeds the contract's limit."""

@@ -33,10 +33,27 @@ class TagOperation(Body):
     )
 
 
+class ExpectedTags(Body):
+    """The live tags of one type that a task had when somebody looked at it."""
+
+    flow_execution_id: Identifier
+    task_name: str = Field(min_length=1, max_length=200, examples=["extract"])
+    tag_type: str = Field(min_length=1, max_length=100, examples=["review"])
+    tag_ids: list[Identifier] = Field(
+        max_length=1000, description="Their ids, in any order; none where no tag of this type was there.", examples=[[]]
+    )
+
+
 class TagBatch(Body):
     """1 to 100 operations, applied in order, all or none."""
 
     tags: list[TagOperation] = Field(min_length=1, max_length=MAX_OPERATIONS)
+    expected: list[ExpectedTags] = Field(
+        default=[],
+        max_length=MAX_OPERATIONS,
+        description="What the client saw. If other tags stand by now the whole batch is refused with 409: two people "
+        "who decide about the same task cannot overwrite each other without knowing.",
+    )
 
 
 class TaskTagsQuery(Query):

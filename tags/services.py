@@ -2,7 +2,7 @@
 
 1. Lock the executions, sorted by id. Batches that touch the same execution wait here for each other, so identical ones
    at the same moment leave one live row, and batches in different orders cannot deadlock. Status batches go on.
-2. Read the live tags that the batch names, and the time.
+2. Refuse what somebody else has overtaken; read the live tags that the batch names, and the time.
 3. Play the operations in order on what was read.
 4. Write what changed, and one event per flow, by one statement.
 """
@@ -31,8 +31,9 @@ from flowplatform.errors import BadRequest, Unprocessable
 from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
 from notifications import publish
+from tags.expectations import refuse_if_changed
 from tags.models import TagStatus, TaskTag
-from tags.schemas import MAX_OPERATIONS, TagOperation
+from tags.schemas import MAX_OPERATIONS, ExpectedTags, TagOperation
 from tags.serializers import Outcome, tag_answer
 
 Identity = tuple[UUID, str, str, str, bytes]  # execution, task name, tag, type, digest of the metadata
@@ -90,35 +91,51 @@ _EVENTS = """
 
 
 def change_task_tags(
-    *, actor: Actor, operations: Sequence[TagOperation], key: RequestKey | None = None
+    *,
+    actor: Actor,
+    operations: Sequence[TagOperation],
+    expected: Sequence[ExpectedTags] = (),
+    key: RequestKey | None = None,
 ) -> list[Outcome]:
     """Apply 1 to 100 operations in order, all or none; return what each one did.
 
-    With a `key` that was answered before it returns what they did then, and nothing is written.
+    With a `key` that was answered before it returns what they did then, and nothing is written. With `expected` they
+    apply only if nobody changed these tags since the actor looked at them.
 
     Raises 400 for another operation than add and remove, and for a task name that the execution's version does not
     define (details name the indexes); 403 where the actor may not tag in an organization; 404 for an execution that is
-    missing, deleted or foreign; 401 if the actor's token has ended meanwhile; 422 for metadata without a canonical
-    form.
+    missing, deleted or foreign; 401 if the actor's token has ended meanwhile; 409 if other tags than the expected ones
+    stand (details show them); 422 for metadata without a canonical form.
     """
     _refuse_unknown_operations(operations)
     identities = [_identity(index, operation) for index, operation in enumerate(operations)]
-    outcomes: list[Outcome] = orjson.loads(_change_once(key, actor, operations, identities))
+    outcomes: list[Outcome] = orjson.loads(_change_once(key, actor, operations, identities, expected))
     return outcomes
 
 
 @retried_transaction
 def _change_once(
-    key: RequestKey | None, actor: Actor, operations: Sequence[TagOperation], identities: Sequence[Identity]
+    key: RequestKey | None,
+    actor: Actor,
+    operations: Sequence[TagOperation],
+    identities: Sequence[Identity],
+    expected: Sequence[ExpectedTags],
 ) -> bytes:
     if key and not token_holds(actor):  # else the change itself asks
         raise AuthenticationFailed
-    return once(key, lambda: orjson.dumps(_change(actor, operations, identities)))
+    return once(key, lambda: orjson.dumps(_change(actor, operations, identities, expected)))
 
 
-def _change(actor: Actor, operations: Sequence[TagOperation], identities: Sequence[Identity]) -> list[Outcome]:
-    executions = _lock_executions(actor, {operation.flow_execution_id for operation in operations})
+def _change(
+    actor: Actor,
+    operations: Sequence[TagOperation],
+    identities: Sequence[Identity],
+    expected: Sequence[ExpectedTags],
+) -> list[Outcome]:
+    named = {operation.flow_execution_id for operation in operations}
+    executions = _lock_executions(actor, named | {one.flow_execution_id for one in expected})
     _refuse_unknown_tasks(operations, executions)
+    refuse_if_changed(expected)
     now, live = _live_tags(actor, identities)
     play = Play(actor, now, executions, live)
     outcomes = [play.apply(*pair) for pair in zip(operations, identities, strict=True)]

@@ -10,7 +10,8 @@ from executions.refusals import UNKNOWN_TASKS
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.views import OrganizationViewSet, TrustingViewSet
 from flowplatform.idempotency.views import request_key
-from flowplatform.openapi import IDEMPOTENCY_KEY, Reason, query_parameters, refused
+from flowplatform.openapi import IDEMPOTENCY_KEY, KEY_IN_FLIGHT, Reason, query_parameters, refused
+from flowplatform.openapi.examples import IDS
 from tags.models import TaskTag, TaskTagQuerySet
 from tags.schemas import TagBatch, TaskTagsQuery
 from tags.serializers import TagBatchAnswer, TaskTagsAnswer, tag_answer
@@ -20,6 +21,23 @@ UNKNOWN_OPERATION = Reason(
     "unknown operation",
     "An operation is either add or remove; nothing was written.",
     details=[{"index": 0, "operation": "replace"}],
+)
+OVERTAKEN = (
+    KEY_IN_FLIGHT,
+    Reason(
+        "somebody was faster",
+        "Somebody changed these tags meanwhile; nothing was written.",
+        code="conflict",
+        details=[
+            {
+                "flow_execution_id": IDS["flow_execution_id"],
+                "task_name": "extract",
+                "tag_type": "review",
+                "tags": [],
+                "last_change": None,
+            }
+        ],
+    ),
 )
 
 
@@ -34,14 +52,19 @@ class TaskTagViewSet(TrustingViewSet, OrganizationViewSet[TaskTag, TaskTagQueryS
         summary="Add and remove tags",
         parameters=[IDEMPOTENCY_KEY],
         request=TagBatch,
-        responses={200: TagBatchAnswer, 400: refused("The whole batch is refused.", UNKNOWN_TASKS, UNKNOWN_OPERATION)},
+        responses={
+            200: TagBatchAnswer,
+            400: refused("The whole batch is refused.", UNKNOWN_TASKS, UNKNOWN_OPERATION),
+            409: refused("The first request with this key is still running, or somebody was faster.", *OVERTAKEN),
+        },
         tags=["task tags"],
     )
     def change(self, request: Request) -> Response:
         """1 to 100 operations, applied in order, all or none. Removal keeps the row: the trail of who and when."""
         self.require_writer_somewhere(Scope.TAGS_WRITE)
-        operations = self.body(TagBatch).tags
-        outcomes = change_task_tags(actor=self.actor, operations=operations, key=request_key(request, self.actor))
+        batch = self.body(TagBatch)
+        key = request_key(request, self.actor)
+        outcomes = change_task_tags(actor=self.actor, operations=batch.tags, expected=batch.expected, key=key)
         return Response({"tags": [{"status": outcome} for outcome in outcomes]})
 
     @extend_schema(

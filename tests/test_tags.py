@@ -258,6 +258,68 @@ def test_a_batch_over_many_flows_publishes_one_event_for_each(reviewer: Api, org
     assert by_flow[first.pk].data["tags"] == [trail(reviewer, execution)[0] for execution in executions[:2]]
 
 
+def seen(execution: FlowExecution, *tag_ids: str, **fields: Any) -> dict[str, Any]:
+    """What a client saw of the task `extract`: the ids of its tags of the type `review`."""
+    task = {"flow_execution_id": str(execution.pk), "task_name": "extract", "tag_type": "review"}
+    return {**task, "tag_ids": list(tag_ids), **fields}
+
+
+def decide(api: Api, expected: list[dict[str, Any]], *operations: dict[str, Any]) -> Any:
+    return api("PATCH", "/api/task-tags", {"tags": list(operations), "expected": expected})
+
+
+def test_who_decides_on_what_somebody_changed_meanwhile_is_told_who_it_was_and_changes_nothing(
+    reviewer: Api, organization: Organization, execution: FlowExecution
+) -> None:
+    other = Api(user=make_member(organization, username="bob"))
+    assert decide(reviewer, [seen(execution)], add(execution)).status_code == 200
+    (approved,) = trail(reviewer, execution)
+
+    refusal = decide(other, [seen(execution)], add(execution, tag="rejected"), add(execution, task_name="report"))
+    assert refusal.status_code == 409
+    error = error_of(refusal)
+    assert error["code"] == "conflict"
+    (difference,) = error["details"]
+    assert difference["task_name"] == "extract"
+    assert difference["tags"] == [approved]
+    assert difference["last_change"] == {**approved, "removed": False}
+    assert trail(reviewer, execution) == [approved]
+
+    change_of_mind = remove(execution), add(execution, tag="rejected")
+    assert decide(other, [seen(execution, approved["id"])], *change_of_mind).status_code == 200
+    assert decide(reviewer, [seen(execution, approved["id"])], add(execution, tag="checked")).status_code == 409
+
+
+def test_a_removal_meanwhile_is_a_change_too_and_names_who_removed(
+    reviewer: Api, organization: Organization, execution: FlowExecution
+) -> None:
+    apply(reviewer, add(execution))
+    (approved,) = trail(reviewer, execution)
+    apply(Api(user=make_member(organization, username="bob")), remove(execution))
+    refusal = decide(reviewer, [seen(execution, approved["id"])], add(execution, tag="rejected"))
+    (difference,) = error_of(refusal)["details"]
+    assert difference["tags"] == []
+    assert difference["last_change"]["removed"] is True
+    assert difference["last_change"]["modified_by"] == "user:bob"
+
+
+def test_tags_of_another_type_or_task_do_not_stand_in_the_way(reviewer: Api, execution: FlowExecution) -> None:
+    apply(reviewer, add(execution, tag_type="quality"), add(execution, task_name="report"))
+    assert decide(reviewer, [seen(execution)], add(execution)).status_code == 200
+
+
+def test_an_expectation_about_a_strangers_execution_is_the_404_of_a_missing_one(
+    reviewer: Api, execution: FlowExecution
+) -> None:
+    foreign = make_execution(make_flow(make_organization()))
+    answers = [
+        decide(reviewer, [seen(execution, flow_execution_id=pk)], add(execution))
+        for pk in (str(foreign.pk), str(uuid4()))
+    ]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert without_id(answers[0]) == without_id(answers[1])
+
+
 @pytest.mark.parametrize("text", ['"', "\\", '","', "{}", "NULL", "a,b", "\\x00", " padded ", "é€😀"])
 def test_a_tag_may_be_any_text(execution: FlowExecution, reviewer: Api, text: str) -> None:
     fields = {"tag": text, "tag_type": text, "tag_metadata": {text: text}}

@@ -5,6 +5,6 @@ operations of them (`operations.py`), and its post-processing hook (`document.py
 """
 
 from flowplatform.openapi.parameters import IDEMPOTENCY_KEY, ORGANIZATION, query_parameters
-from flowplatform.openapi.refusals import Reason, refused
+from flowplatform.openapi.refusals import KEY_IN_FLIGHT, Reason, refused
 
-__all__ = ["IDEMPOTENCY_KEY", "ORGANIZATION", "Reason", "query_parameters", "refused"]
+__all__ = ["IDEMPOTENCY_KEY", "KEY_IN_FLIGHT", "ORGANIZATION", "Reason", "query_parameters", "refused"]

@@ -96,6 +96,9 @@ NO_ORGANIZATION = Reason(
     "no organization",
     "Name the organization in the header X-Organization (its slug): there is not exactly one.",
 )
+KEY_IN_FLIGHT = Reason(
+    "key in flight", "A request with this Idempotency-Key is running; ask again in a moment.", code="conflict"
+)
 _REASONS = {
     "401": [
         Reason(
@@ -109,13 +112,7 @@ _REASONS = {
         Reason("no CSRF token", "CSRF Failed: CSRF token missing.", code="forbidden"),
     ],
     "404": [Reason("not found", "Not found.", code="not_found")],
-    "409": [
-        Reason(
-            "key in flight",
-            "A request with this Idempotency-Key is running; ask again in a moment.",
-            code="conflict",
-        )
-    ],
+    "409": [KEY_IN_FLIGHT],
     "413": [Reason("too large", "The body exceeds 1048576 bytes.", code="payload_too_large")],
     "415": [
         Reason(
