@@ -16,10 +16,11 @@ from django.conf import settings  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
 from flowplatform.parsers import MAX_BODY_BYTES  # noqa: E402
-from notifications.consumers import FlowConsumer, UnknownConsumer  # noqa: E402
+from notifications.consumers import FlowConsumer, OrganizationConsumer, UnknownConsumer  # noqa: E402
 
 _sockets: list[Any] = [
-    re_path(r"^ws/flows/(?P<flow_id>[^/]+)/?$", FlowConsumer.as_asgi()),
+    re_path(r"^ws/flows/(?P<id>[^/]+)/?$", FlowConsumer.as_asgi()),
+    re_path(r"^ws/organizations/(?P<id>[^/]+)/?$", OrganizationConsumer.as_asgi()),
     re_path(r"", UnknownConsumer.as_asgi()),
 ]
 

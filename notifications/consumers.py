@@ -1,11 +1,15 @@
-"""`/ws/flows/{flow_id}`: hello, then every event in order, or a reset; and the close codes of the contract."""
+"""The sockets: who may watch what, its frames, and the close codes of the contract.
+
+`/ws/flows/{flow_id}` sends every event of a flow in order, or a reset; `/ws/organizations/{organization_id}` says which
+flows of an organization changed.
+"""
 
 import asyncio
 import logging
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar, cast
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -14,17 +18,23 @@ from channels.exceptions import StopConsumer
 from django.conf import settings
 
 from flowplatform.accounts.actors import Actor
+from flowplatform.accounts.models import Organization
 from flowplatform.accounts.sockets import actor_of_scope
-from notifications.feed import CATCH_UP_EVENTS, FlowFeed, Hub, Subscription
+from notifications.feed import Feed, Subscription
+from notifications.flow_feed import CATCH_UP_EVENTS, FlowFeed
+from notifications.hub import Hub
 from notifications.models import Stream
+from notifications.organization_feed import OrganizationFeed
 from notifications.relay import frames
 from notifications.replay import replay
 
 logger = logging.getLogger(__name__)
 
+F = TypeVar("F", bound=Feed)
+
 SEND_NOW = "flowplatform.send_now"  # an ASGI extension of our server; others do without it
 NOT_AUTHENTICATED = 4401
-UNKNOWN_FLOW = 4404
+UNKNOWN = 4404
 TOO_SLOW = 4408
 TOO_MANY = 4429
 RESTART = 1012
@@ -44,7 +54,7 @@ class PlainConsumer(AsyncConsumer):  # type: ignore[misc]
     """A consumer without a channel of its own, and without the hop through one shared thread for every message.
 
     Channels would join the layer for every socket, and look for old database connections in a thread;
-    here the feed does the first once per flow, and the hub's threads give their connections back themselves.
+    here the hub does the first once per feed, and its threads give their connections back themselves.
     """
 
     channel_layer_alias = "none"
@@ -62,18 +72,20 @@ class UnknownConsumer(PlainConsumer):
     async def websocket_connect(self, message: dict[str, Any]) -> None:
         """Say that there is no such thing."""
         await self.send({"type": "websocket.accept"})
-        await self.send({"type": "websocket.close", "code": UNKNOWN_FLOW})
+        await self.send({"type": "websocket.close", "code": UNKNOWN})
 
     async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         """End the consumer."""
         raise StopConsumer
 
 
-class FlowConsumer(PlainConsumer):
-    """One socket that watches one flow."""
+class FeedConsumer(PlainConsumer, Generic[F]):
+    """One socket that watches one feed. The sockets of all kinds are counted together."""
 
-    _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
-    _sockets: Counter[UUID] = Counter()
+    kind: ClassVar[type[Feed]]
+
+    _hubs: ClassVar[dict[asyncio.AbstractEventLoop, Hub]] = {}
+    _sockets: ClassVar[Counter[UUID]] = Counter()
 
     _session: asyncio.Task[None]
     _close_code: int | None = None
@@ -107,7 +119,7 @@ class FlowConsumer(PlainConsumer):
             if self._close_code is None:
                 raise
         except Exception:
-            logger.exception("a socket of flow %s failed", self.scope["url_route"]["kwargs"]["flow_id"])
+            logger.exception("a socket of %s %s failed", self.kind.kind, self._named)
             self._close_code = RESTART
         await self.send({"type": "websocket.close", "code": self._close_code or RESTART})
 
@@ -118,30 +130,41 @@ class FlowConsumer(PlainConsumer):
             self._session.cancel()
 
     async def _serve(self) -> None:
-        actor, flow_id = await self._admit()
+        actor, subject_id = await self._admit()
         self._count_in(actor)
         age = settings.SOCKET_MAX_AGE_HOURS * 3600 * random.uniform(0.8, 1.0)
         expiry = asyncio.get_running_loop().call_later(age, self._end, RESTART)
         try:
-            watching = self.hub.watching(flow_id, lambda: self._end(TOO_SLOW), self._send_now)
+            watching = self.hub.watching(self.kind, subject_id, lambda: self._end(TOO_SLOW), self._send_now)
             async with watching as (feed, subscription):
-                await self._watch(feed, subscription)
+                await self._watch(cast(F, feed), subscription)
         finally:
             expiry.cancel()
             self._count_out(actor)
 
     async def _admit(self) -> tuple[Actor, UUID]:
-        """Return who watches what; refuse without a credential, and a flow that does not exist for the actor."""
-        actor = await self.hub.in_thread(actor_of_scope, self.scope)
+        """Return who watches what; refuse without a credential, and what does not exist for the actor."""
+        actor = await self.hub.threads.run(actor_of_scope, self.scope)
         if actor is None:
             raise Refused(NOT_AUTHENTICATED)
         try:
-            flow_id = UUID(self.scope["url_route"]["kwargs"]["flow_id"])
+            subject_id = UUID(self._named)
         except ValueError:
-            raise Refused(UNKNOWN_FLOW) from None
-        if not await self.hub.in_thread(_exists, actor, flow_id):
-            raise Refused(UNKNOWN_FLOW)
-        return actor, flow_id
+            raise Refused(UNKNOWN) from None
+        if not await self.hub.threads.run(self.exists, actor, subject_id):
+            raise Refused(UNKNOWN)
+        return actor, subject_id
+
+    @property
+    def _named(self) -> str:
+        """What the address names, as it is."""
+        named: str = self.scope["url_route"]["kwargs"]["id"]
+        return named
+
+    @staticmethod
+    def exists(actor: Actor, subject_id: UUID) -> bool:
+        """Say whether there is such a thing to watch for the actor. Queries the database."""
+        raise NotImplementedError
 
     def _count_in(self, actor: Actor) -> None:
         if (
@@ -156,19 +179,59 @@ class FlowConsumer(PlainConsumer):
         if not self._sockets[actor.id]:
             del self._sockets[actor.id]
 
-    async def _watch(self, feed: FlowFeed, subscription: Subscription) -> None:
-        """Send hello, what the client missed, and then every frame as it comes."""
+    async def _watch(self, feed: F, subscription: Subscription) -> None:
+        """Send the greeting, and then every frame as it comes."""
+        await self._greet(feed, subscription)
+        while True:
+            await self._text(await subscription.get())
+
+    async def _greet(self, feed: F, subscription: Subscription) -> None:
+        """Send hello. The inbox has everything from then on."""
+        subscription.clear()
+        await self._text(feed.hello_text())
+
+    @property
+    def _send_now(self) -> Callable[[str], bool]:
+        """What the server offers for sending without a turn of this socket's task (`flowplatform/live.py`)."""
+        offered: Callable[[str], bool] = self.scope.get("extensions", {}).get(SEND_NOW, lambda text: False)
+        return offered
+
+    async def _text(self, text: str) -> None:
+        await self.send({"type": "websocket.send", "text": text})
+
+
+class OrganizationConsumer(FeedConsumer[OrganizationFeed]):
+    """One socket that watches one organization."""
+
+    kind = OrganizationFeed
+
+    @staticmethod
+    def exists(actor: Actor, subject_id: UUID) -> bool:
+        """Ask only about the actor's own: a foreign organization is answered like a missing one, and as soon."""
+        return actor.acts_in(subject_id) and Organization.objects.filter(pk=subject_id).exists()
+
+
+class FlowConsumer(FeedConsumer[FlowFeed]):
+    """One socket that watches one flow."""
+
+    kind = FlowFeed
+
+    @staticmethod
+    def exists(actor: Actor, subject_id: UUID) -> bool:
+        """Look for the stream, which names the organization of the flow."""
+        return Stream.objects.visible_to(actor).filter(pk=subject_id).exists()
+
+    async def _greet(self, feed: FlowFeed, subscription: Subscription) -> None:
+        """Send hello, and what the client missed."""
         wanted = self._wanted()
         if wanted and wanted[0] > feed.offset:  # the client heard of news elsewhere before this process did
-            await self.hub.caught_up(feed)
+            await feed.caught_up()
         subscription.clear()
         epoch, position = feed.epoch, feed.offset  # from here on the inbox has everything after `position`
         await self._text(feed.hello_text())
-        if wanted and not await self._replayed(feed.flow_id, epoch, position, *wanted):
+        if wanted and not await self._replayed(feed.id, epoch, position, *wanted):
             subscription.clear()  # the reset names the feed's offset of now: the inbox begins there, too
             await self._text(feed.reset_text())
-        while True:
-            await self._text(await subscription.get())
 
     def _wanted(self) -> tuple[int, str | None] | None:
         """Return `since` and `epoch` of the address; a `since` that is no number counts as a lost past."""
@@ -184,23 +247,10 @@ class FlowConsumer(PlainConsumer):
             return False
         while since < position:
             limit = min(CATCH_UP_EVENTS, position - since)
-            _, rows = await self.hub.in_thread(replay, flow_id, since=since, epoch=epoch, limit=limit)
+            _, rows = await self.hub.threads.run(replay, flow_id, since=since, epoch=epoch, limit=limit)
             if not rows:
                 return False
             for frame in frames(rows):
                 await self._text(frame.text)
             since = rows[-1][0]
         return True
-
-    @property
-    def _send_now(self) -> Callable[[str], bool]:
-        """What the server offers for sending without a turn of this socket's task (`flowplatform/live.py`)."""
-        offered: Callable[[str], bool] = self.scope.get("extensions", {}).get(SEND_NOW, lambda text: False)
-        return offered
-
-    async def _text(self, text: str) -> None:
-        await self.send({"type": "websocket.send", "text": text})
-
-
-def _exists(actor: Actor, flow_id: UUID) -> bool:
-    return Stream.objects.visible_to(actor).filter(pk=flow_id).exists()

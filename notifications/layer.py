@@ -1,13 +1,15 @@
 """The channel layer from synchronous code: one event loop in a thread, so that its connection is made once.
 
-The layer is lossy by nature: offsets and heartbeats carry the promise, so a failed send is only logged.
+The layer is lossy by nature: offsets, heartbeats and looks at the database carry the promise, so a failed send is only
+logged.
 """
 
 import asyncio
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
 from channels.layers import get_channel_layer
@@ -18,19 +20,35 @@ logger = logging.getLogger(__name__)
 
 SEND_SECONDS = 2.0
 
+# What every live process receives that is in the message's group: the part of its `type` before the dot says what it is
+# about, and is the name of the field with the id.
+Message = Mapping[str, Any]
 
-def group_of(flow_id: UUID) -> str:
-    """Return the channel layer group of a flow (ASCII letters, digits and a dot only)."""
-    return f"flow.{flow_id.hex}"
+
+def group_of(kind: str, subject_id: UUID) -> str:
+    """Return the channel layer group of a flow or an organization (ASCII letters, digits and a dot only)."""
+    return f"{kind}.{subject_id.hex}"
 
 
-def message_of(flow_id: UUID, frame: Frame) -> dict[str, object]:
-    """Return a frame as the message that every live process receives."""
+def group_of_message(message: Message) -> str:
+    """Return the group that a message belongs to."""
+    kind: str = message["type"].partition(".")[0]
+    return f"{kind}.{message[kind]}"
+
+
+def frame_message(flow_id: UUID, frame: Frame) -> Message:
+    """Return the message with the next events of a flow."""
     return {"type": "flow.frame", "flow": flow_id.hex, "first": frame.first, "last": frame.last, "text": frame.text}
 
 
+def changes_message(organization_id: UUID, offsets: Mapping[UUID, int]) -> Message:
+    """Return the message that says which flows of an organization changed, and their offsets."""
+    flows = {flow_id.hex: offset for flow_id, offset in offsets.items()}
+    return {"type": "organization.changed", "organization": organization_id.hex, "flows": flows}
+
+
 class LayerSender:
-    """Sends frames to the live processes from any thread of a synchronous process."""
+    """Sends messages to the live processes from any thread of a synchronous process."""
 
     def __init__(self) -> None:
         self._start_afresh()
@@ -40,9 +58,9 @@ class LayerSender:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def send(self, news: Iterable[tuple[UUID, Frame]]) -> bool:
-        """Send frames of flows in order; say whether the layer took them all within two seconds."""
-        sending = asyncio.run_coroutine_threadsafe(self._send(news), self._running_loop())
+    def send(self, messages: Iterable[Message]) -> bool:
+        """Send messages in order, each to its group; say whether the layer took them all within two seconds."""
+        sending = asyncio.run_coroutine_threadsafe(self._send(messages), self._running_loop())
         try:
             sending.result(SEND_SECONDS)
         except Exception as error:
@@ -51,11 +69,11 @@ class LayerSender:
             return False
         return True
 
-    async def _send(self, news: Iterable[tuple[UUID, Frame]]) -> None:
+    async def _send(self, messages: Iterable[Message]) -> None:
         layer = get_channel_layer()
         assert layer is not None
-        for flow_id, frame in news:
-            await layer.group_send(group_of(flow_id), message_of(flow_id, frame))
+        for message in messages:
+            await layer.group_send(group_of_message(message), message)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -16,13 +16,16 @@ class Stream(models.Model):
 
     `offset` is the highest number given, `pruned_offset` the highest one that is gone. Another `epoch` means that the
     numbers began anew (a restored backup): what a client remembers of an older epoch is worth nothing.
+    `changed_in` is the transaction that opened the stream or gave the highest number: unlike a time it tells for
+    certain what is new since a look at the database, however late that transaction commits (`changes.py`).
     """
 
     flow_id = models.UUIDField(primary_key=True, editable=False)
-    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+")
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)
     epoch = models.UUIDField(default=uuid.uuid4)
     offset = models.BigIntegerField(default=0, db_default=0)
     pruned_offset = models.BigIntegerField(default=0, db_default=0)
+    changed_in = models.BigIntegerField(default=0, db_default=0)
     created_at = models.DateTimeField(auto_now_add=True, db_default=TransactionNow())
 
     objects = OrganizationQuerySet.as_manager()
@@ -30,6 +33,10 @@ class Stream(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(condition=Q(pruned_offset__lte=F("offset")), name="stream_pruned_within_offset"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            # What changed in an organization since a look at it. Also the index of the foreign key.
+            models.Index(fields=["organization", "changed_in"], name="stream_changes"),
         ]
 
     def __str__(self) -> str:

@@ -9,16 +9,17 @@ from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
 
 from flowplatform.encoding import encode
+from notifications.changes import THIS_TRANSACTION
 from notifications.notifier import notifier
 
 # Organization, flow, type, flow execution, and the data of the event.
 NewEvent = tuple[UUID, UUID, str, UUID | None, object]
 
-_OPEN_STREAM = """
-    INSERT INTO notifications_stream (flow_id, organization_id, epoch)
-    VALUES (%(flow)s, %(organization)s, gen_random_uuid())
+_OPEN_STREAM = f"""
+    INSERT INTO notifications_stream (flow_id, organization_id, epoch, changed_in)
+    VALUES (%(flow)s, %(organization)s, gen_random_uuid(), {THIS_TRANSACTION})
     ON CONFLICT (flow_id) DO NOTHING
-"""
+"""  # noqa: S608  (all parts are written in the code)
 
 _INSERT = """
     INSERT INTO notifications_event (organization_id, flow_id, type, flow_execution_id, data, created_at)

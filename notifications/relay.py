@@ -18,6 +18,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from flowplatform.encoding import array_of, encode
+from notifications.changes import THIS_TRANSACTION
 
 BATCH = 500  # events numbered in one transaction at most
 FLOWS = 50  # in one transaction at most
@@ -25,7 +26,7 @@ FRAME_BYTES = 256 * 1024  # a frame is closed when it exceeds this
 
 # Locked in the order of their ids, so that relays of the same flows wait for each other and not in a circle.
 _LOCK = """
-    SELECT flow_id, "offset" FROM notifications_stream WHERE flow_id = ANY(%s::uuid[])
+    SELECT flow_id, "offset", organization_id FROM notifications_stream WHERE flow_id = ANY(%s::uuid[])
     ORDER BY flow_id FOR NO KEY UPDATE
 """
 
@@ -37,12 +38,13 @@ _FORGET_ORPHANS = """
     AND NOT EXISTS (SELECT 1 FROM accounts_organization AS organization WHERE organization.id = event.organization_id)
 """
 
-_OPEN = """
-    INSERT INTO notifications_stream (flow_id, organization_id, epoch)
-    SELECT DISTINCT ON (flow_id) flow_id, organization_id, gen_random_uuid() FROM notifications_event
+_OPEN = f"""
+    INSERT INTO notifications_stream (flow_id, organization_id, epoch, changed_in)
+    SELECT DISTINCT ON (flow_id) flow_id, organization_id, gen_random_uuid(), {THIS_TRANSACTION}
+    FROM notifications_event
     WHERE flow_id = ANY(%s::uuid[]) AND "offset" IS NULL ORDER BY flow_id
     ON CONFLICT (flow_id) DO NOTHING
-"""
+"""  # noqa: S608  (all parts are written in the code)
 
 # A statement of its own after the locks: its snapshot then has what other relays numbered before. And apart from the
 # update: joined to it, the planner takes an outbox that it knows nothing about for a large part of the log, and reads
@@ -55,15 +57,15 @@ _PENDING = """
     ) AS event
 """
 
-_NUMBER = """
+_NUMBER = f"""
     WITH numbered AS (
         UPDATE notifications_event AS event SET "offset" = item."offset"
         FROM unnest(%(ids)s::bigint[], %(numbers)s::bigint[]) AS item (id, "offset") WHERE event.id = item.id
     )
-    UPDATE notifications_stream AS stream SET "offset" = item."offset"
+    UPDATE notifications_stream AS stream SET "offset" = item."offset", changed_in = {THIS_TRANSACTION}
     FROM unnest(%(flows)s::uuid[], %(highest)s::bigint[]) AS item (flow_id, "offset")
     WHERE stream.flow_id = item.flow_id
-"""
+"""  # noqa: S608
 
 _READ = """
     SELECT "offset", type, flow_execution_id, created_at, data::text
@@ -79,6 +81,12 @@ _WAITING = """
 _WAITING_OF = """
     SELECT DISTINCT flow_id FROM notifications_event
     WHERE "offset" IS NULL AND flow_id = ANY(%s) AND created_at < clock_timestamp() - make_interval(secs => %s)
+"""
+
+_WAITING_IN = """
+    SELECT flow_id FROM notifications_event
+    WHERE "offset" IS NULL AND organization_id = ANY(%s) AND created_at < clock_timestamp() - make_interval(secs => %s)
+    GROUP BY flow_id ORDER BY min(id) LIMIT %s
 """
 
 _PRUNE = """
@@ -101,6 +109,20 @@ _PRUNE = """
 """
 
 EventRow = tuple[int, str, UUID | None, datetime, str]
+
+
+class Numbered(dict[UUID, list[EventRow]]):
+    """What one transaction numbered: the events of each flow that had any, and whose flows these are."""
+
+    def __init__(self) -> None:
+        self.organizations: dict[UUID, UUID] = {}
+
+    def highest(self) -> dict[UUID, dict[UUID, int]]:
+        """Return the highest offset of each flow, by organization."""
+        offsets: dict[UUID, dict[UUID, int]] = {}
+        for flow_id, rows in self.items():
+            offsets.setdefault(self.organizations[flow_id], {})[flow_id] = rows[-1][0]
+        return offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +166,7 @@ def _frame(first: int, last: int, events: list[bytes]) -> Frame:
     return Frame(first, last, '{"type":"events","events":[' + b",".join(events).decode() + "]}")
 
 
-def number_pending(flow_ids: Collection[UUID], *, wait: bool = True) -> Iterator[dict[UUID, list[EventRow]]]:
+def number_pending(flow_ids: Collection[UUID], *, wait: bool = True) -> Iterator[Numbered]:
     """Give the next offsets to the committed, unnumbered events of flows; yield them in order, a transaction at a time.
 
     Ends when every outbox was seen empty. Relays of one flow wait for each other on the stream's row; without `wait` a
@@ -160,18 +182,17 @@ def number_pending(flow_ids: Collection[UUID], *, wait: bool = True) -> Iterator
 
 
 @transaction.atomic
-def _number(flow_ids: Collection[UUID], lock: str, share: int) -> dict[UUID, list[EventRow]]:
+def _number(flow_ids: Collection[UUID], lock: str, share: int) -> Numbered:
     """Number at most `share` events of each flow; return the flows that had any."""
     with connection.cursor() as cursor:
-        offsets = _locked(cursor, lock, flow_ids)
+        offsets, numbered = _locked(cursor, lock, flow_ids)
         if missing := set(flow_ids) - set(offsets):  # held by another relay, or not there yet
             absent = array_of(map(str, missing))
             cursor.execute(_FORGET_ORPHANS, [absent])
             cursor.execute(_OPEN, [absent])
-            offsets = _locked(cursor, lock, flow_ids)
+            offsets, numbered = _locked(cursor, lock, flow_ids)
         cursor.execute(_PENDING, [array_of(map(str, offsets)), share])
         ids: list[str] = []
-        numbered: dict[UUID, list[EventRow]] = {}
         for flow_id, event_id, *event in cursor.fetchall():
             offsets[flow_id] += 1
             ids.append(str(event_id))
@@ -187,10 +208,14 @@ def _number(flow_ids: Collection[UUID], lock: str, share: int) -> dict[UUID, lis
         return numbered
 
 
-def _locked(cursor: CursorWrapper, lock: str, flow_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Return the highest offsets of the streams that are locked now."""
+def _locked(cursor: CursorWrapper, lock: str, flow_ids: Collection[UUID]) -> tuple[dict[UUID, int], Numbered]:
+    """Return the highest offsets of the streams that are locked now, and what is numbered in them: nothing yet."""
     cursor.execute(lock, [array_of(map(str, flow_ids))])
-    return dict(cursor.fetchall())
+    offsets, numbered = {}, Numbered()
+    for flow_id, offset, organization_id in cursor.fetchall():
+        offsets[flow_id] = offset
+        numbered.organizations[flow_id] = organization_id
+    return offsets, numbered
 
 
 def flows_waiting(*, older_than: timedelta, limit: int = 1000) -> list[UUID]:
@@ -204,6 +229,13 @@ def flows_waiting_of(flow_ids: Collection[UUID], *, older_than: timedelta) -> li
     """Return those of the flows whose events have waited longer than that."""
     with connection.cursor() as cursor:
         cursor.execute(_WAITING_OF, [list(flow_ids), older_than.total_seconds()])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def flows_waiting_in(organization_ids: Collection[UUID], *, older_than: timedelta, limit: int = 1000) -> list[UUID]:
+    """Return flows of the organizations whose events have waited longer than that, those that wait longest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING_IN, [list(organization_ids), older_than.total_seconds(), limit])
         return [row[0] for row in cursor.fetchall()]
 
 

@@ -5,16 +5,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
+from math import ceil
 from uuid import UUID
 
 from django.db import DatabaseError, connection
 
-from notifications.relay import EventRow, flows_waiting_of, number_pending, read_events
+from notifications.relay import FLOWS, EventRow, flows_waiting_in, flows_waiting_of, number_pending, read_events
 
 logger = logging.getLogger(__name__)
 
 STUCK = timedelta(seconds=2)  # an event that waits longer has no worker to number it
-STUCK_BATCHES = 4
+STUCK_BATCHES = 4  # or as many as it takes for every flow to have its turn
 
 # One text for any number of flows: as an IN of the ORM it would be another statement, parsed anew, for every number.
 _POSITIONS = """
@@ -47,9 +48,18 @@ def number_stuck(flow_ids: Collection[UUID]) -> None:
 
     At most a few batches of each flow at a time: a reader must not work off a long backlog alone.
     """
-    stuck = flows_waiting_of(flow_ids, older_than=STUCK)
+    _number_some(flows_waiting_of(flow_ids, older_than=STUCK))
+
+
+def number_stuck_in(organization_ids: Collection[UUID]) -> None:
+    """Do the same for all flows of organizations, beginning with those that wait longest."""
+    _number_some(flows_waiting_in(organization_ids, older_than=STUCK))
+
+
+def _number_some(stuck: Collection[UUID]) -> None:
+    batches = max(STUCK_BATCHES, ceil(len(stuck) / FLOWS))
     try:
-        for _ in islice(number_pending(stuck, wait=False), STUCK_BATCHES):
+        for _ in islice(number_pending(stuck, wait=False), batches):
             pass
     except DatabaseError as error:
         logger.warning("%d flows could not be numbered: %s", len(stuck), error)

@@ -1,7 +1,7 @@
 """Celery tasks of the worker role: relay what was hinted, sweep what was not, prune what is old."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,8 +11,9 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from flowplatform.errors import is_gone
-from notifications.layer import layer_sender
-from notifications.relay import flows_waiting, frames, number_pending, prune
+from notifications.lag import lag_meter
+from notifications.layer import Message, changes_message, frame_message, layer_sender
+from notifications.relay import Numbered, flows_waiting, frames, number_pending, prune
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def relay(flow_ids: list[str]) -> None:
 def sweep() -> None:
     """Relay the flows whose hint was lost: the broker was away, or the process died after its commit."""
     relay_flows(flows_waiting(older_than=SWEEP_AGE), wait=False)
+    lag_meter.flush()
 
 
 @shared_task(name="notifications.prune")
@@ -44,10 +46,20 @@ def relay_flows(flow_ids: Sequence[UUID], *, wait: bool = True) -> None:
     """
     try:
         for numbered in number_pending(flow_ids, wait=wait):
-            layer_sender.send([(flow_id, frame) for flow_id, rows in numbered.items() for frame in frames(rows)])
+            layer_sender.send(list(news_of(numbered)))
+            lag_meter.note(numbered)
     except (DatabaseError, InterfaceError) as error:
         if len(flow_ids) > 1 and not is_gone(error):  # one of them is to blame
             for flow_id in flow_ids:
                 relay_flows([flow_id], wait=wait)
         else:
             logger.exception("%d flows could not be relayed, the next sweep tries again", len(flow_ids))
+
+
+def news_of(numbered: Numbered) -> Iterator[Message]:
+    """Yield the events of each flow, and which flows changed for each organization: one small message."""
+    for flow_id, rows in numbered.items():
+        for frame in frames(rows):
+            yield frame_message(flow_id, frame)
+    for organization_id, offsets in numbered.highest().items():
+        yield changes_message(organization_id, offsets)

@@ -28,13 +28,14 @@ from notifications.serializers import EventAnswer, EventType
 from tags.serializers import TaskTagAnswer
 from tests.builders import definition, make_execution, make_flow, make_organization, make_token
 from tests.conftest import Platform
-from tests.test_sockets import frame_from, session_cookie, watching
+from tests.test_sockets import frame_from, report, session_cookie, watching
 
 Json = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT: Json = yaml.safe_load((ROOT / "asyncapi.yaml").read_text())
-CHANNEL: Json = DOCUMENT["channels"]["flow"]
+CHANNELS: dict[str, Json] = DOCUMENT["channels"]
+CHANNEL: Json = CHANNELS["flow"]
 MESSAGES: dict[str, Json] = DOCUMENT["components"]["messages"]
 SCHEMAS: dict[str, Json] = DOCUMENT["components"]["schemas"]
 
@@ -82,7 +83,7 @@ def subschemas(schema: Json) -> Iterator[Json]:
 
 
 def every_schema() -> Iterator[Json]:
-    for schema in (*SCHEMAS.values(), *at("components/messages/*/payload"), *at("channels/*/bindings/ws/query")):
+    for schema in (*SCHEMAS.values(), *at("components/messages/*/payload"), *at("channels/flow/bindings/ws/query")):
         yield from subschemas(schema)
 
 
@@ -126,14 +127,15 @@ def is_time(value: object) -> bool:
     return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
 
 
-def complaint_about(frame: Json) -> str:
-    """Return what in a frame is not as documented, or an empty text."""
-    if frame["type"] not in MESSAGES:
+def complaint_about(frame: Json, channel: str = "flow") -> str:
+    """Return what in a frame of a channel is not as documented, or an empty text."""
+    if frame["type"] not in CHANNELS[channel]["messages"]:
         return f"no message is called {frame['type']}"
     for event in frame.get("events", ()):  # each by its own schema first: that tells the place
         if event.get("type") in EVENTS and (complaint := _complaint(event, f"schemas/{EVENTS[event['type']]}")):
             return f"{event['type']}: {complaint}"
-    return _complaint(frame, f"messages/{frame['type']}/payload")
+    message = CHANNELS[channel]["messages"][frame["type"]]["$ref"].rpartition("/")[2]
+    return _complaint(frame, f"messages/{message}/payload")
 
 
 def _complaint(value: Json, place: str) -> str:
@@ -143,9 +145,10 @@ def _complaint(value: Json, place: str) -> str:
 
 
 EXAMPLES = [
-    pytest.param(example["payload"], id=f"{name}-{example['name']}")
-    for name, message in MESSAGES.items()
-    for example in message["examples"]
+    pytest.param(name, example["payload"], id=f"{name}-{type_}-{example['name']}")
+    for name, channel in CHANNELS.items()
+    for type_, message in channel["messages"].items()
+    for example in resolved(message)["examples"]
 ]
 
 
@@ -214,26 +217,32 @@ def test_every_schema_is_used() -> None:
 
 
 def test_the_parameters_are_those_of_the_address() -> None:
-    assert set(re.findall(r"{(\w+)}", CHANNEL["address"])) == set(CHANNEL["parameters"])
+    for channel in CHANNELS.values():
+        assert set(re.findall(r"{(\w+)}", channel["address"])) == set(channel["parameters"])
 
 
-def test_the_platform_sends_every_message_of_the_channel_and_is_sent_none() -> None:
-    (operation,) = DOCUMENT["operations"].values()
-    assert operation["action"] == "send"
-    assert resolved(operation["channel"]) is CHANNEL
-    assert [node["$ref"] for node in operation["messages"]] == [f"#/channels/flow/messages/{name}" for name in MESSAGES]
-    assert [resolved(node) for node in CHANNEL["messages"].values()] == list(MESSAGES.values())
+def test_the_platform_sends_every_message_of_every_channel_and_is_sent_none() -> None:
+    told = {operation["channel"]["$ref"]: operation for operation in DOCUMENT["operations"].values()}
+    assert set(told) == {f"#/channels/{name}" for name in CHANNELS}
+    for place, operation in told.items():
+        messages = resolved(operation["channel"])["messages"]
+        assert operation["action"] == "send"
+        assert [node["$ref"] for node in operation["messages"]] == [f"{place}/messages/{name}" for name in messages]
+    used = [resolved(node) for channel in CHANNELS.values() for node in channel["messages"].values()]
+    assert used == list(MESSAGES.values())
 
 
-def test_a_message_is_named_by_the_type_of_its_frame() -> None:
-    for name, message in MESSAGES.items():
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_message_is_named_by_the_type_of_its_frame(channel: str) -> None:
+    for name, node in CHANNELS[channel]["messages"].items():
+        message = resolved(node)
         assert message["name"] == name
         assert message["payload"]["properties"]["type"] == {"const": name}
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_what_the_document_describes(example: Json) -> None:
-    assert complaint_about(example) == ""
+@pytest.mark.parametrize(("channel", "example"), EXAMPLES)
+def test_an_example_is_what_the_document_describes(channel: str, example: Json) -> None:
+    assert complaint_about(example, channel) == ""
 
 
 def test_every_frame_and_every_type_of_event_has_an_example_of_its_name() -> None:
@@ -244,21 +253,21 @@ def test_every_frame_and_every_type_of_event_has_an_example_of_its_name() -> Non
     assert all(message["examples"] for message in MESSAGES.values())
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_a_frame_with_one_field_more_or_one_less_is_noticed(example: Json) -> None:
+@pytest.mark.parametrize(("channel", "example"), EXAMPLES)
+def test_a_frame_with_one_field_more_or_one_less_is_noticed(channel: str, example: Json) -> None:
     example = copy.deepcopy(example)
-    described = [example]
+    described = [example, *example.get("flows", ())]
     for event in example.get("events", ()):
         described += [event, event["data"], *event["data"].get("statuses", ()), *event["data"].get("tags", ())]
     for place in described:
         place["surprise"] = 1
-        assert "surprise" in complaint_about(example)
+        assert "surprise" in complaint_about(example, channel)
         del place["surprise"]
         for field in set(place) - {"type"}:
             value = place.pop(field)
-            assert field in complaint_about(example)
+            assert field in complaint_about(example, channel)
             place[field] = value
-    assert complaint_about(example) == ""
+    assert complaint_about(example, channel) == ""
 
 
 def test_the_document_names_the_version_and_the_address_that_newcomers_see() -> None:
@@ -310,8 +319,10 @@ def test_the_events_are_those_of_the_event_log() -> None:
         assert set(schema["required"]) == set(schema["properties"]) == set(EventAnswer.model_fields)
 
 
-def test_the_documented_close_codes_are_those_that_the_server_uses() -> None:
-    documented = [int(code) for code in re.findall(r"^- `(\d+)`:", CHANNEL["description"], re.MULTILINE)]
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_the_documented_close_codes_are_those_that_the_server_uses(channel: str) -> None:
+    description = CHANNELS[channel]["description"]
+    documented = [int(code) for code in re.findall(r"^- `(\d+)`:", description, re.MULTILINE)]
     used = {name: value for name, value in vars(consumers).items() if name.isupper() and value in range(1000, 5000)}
     assert sorted(documented) == sorted(used.values())
 
@@ -413,7 +424,7 @@ def test_what_clients_receive_is_documented_field_by_field(frames: list[Json]) -
 
 
 def test_every_documented_frame_and_type_of_event_is_received(frames: list[Json]) -> None:
-    assert types_in(frames) == {*MESSAGES, *EVENTS}
+    assert types_in(frames) == {*CHANNEL["messages"], *EVENTS}
 
 
 def test_a_batch_of_tags_on_several_executions_names_none(frames: list[Json]) -> None:
@@ -449,10 +460,27 @@ def test_each_documented_credential_alone_opens_the_documented_address(platform:
     organization = make_organization(f"asyncapi-{uuid4().hex}")
     execution = make_execution(make_flow(organization))
     headers = headers_of(DOCUMENT["components"]["securitySchemes"][scheme], organization)
-    url = platform.ws_url + CHANNEL["address"].format(flow_id=execution.flow_id)
 
-    async def first_frame() -> Json:
-        async with connect(url, additional_headers=headers, proxy=None) as socket:
+    async def first_frame(channel: Json) -> Json:
+        address = channel["address"].format(flow_id=execution.flow_id, organization_id=organization.pk)
+        async with connect(platform.ws_url + address, additional_headers=headers, proxy=None) as socket:
             return await frame_from(socket)
 
-    assert complaint_about(asyncio.run(first_frame())) == ""
+    for name, channel in CHANNELS.items():
+        assert complaint_about(asyncio.run(first_frame(channel)), name) == ""
+
+
+@pytest.mark.usefixtures("committed")
+def test_what_watchers_of_an_organization_receive_is_documented_field_by_field(platform: Platform) -> None:
+    organization = make_organization(f"asyncapi-{uuid4().hex}")
+    execution, token = make_execution(make_flow(organization)), make_token(organization)
+    url = platform.ws_url + CHANNELS["organization"]["address"].format(organization_id=organization.pk)
+
+    async def story() -> list[Json]:
+        async with connect(url, additional_headers={"Authorization": f"Bearer {token}"}, proxy=None) as socket:
+            await asyncio.to_thread(report, platform, token, execution, ("extract", "running"))
+            return await frames_until(socket, "changed", "heartbeat")
+
+    received = asyncio.run(story())
+    assert [complaint for frame in received if (complaint := complaint_about(frame, "organization"))] == []
+    assert types_in(received) == set(CHANNELS["organization"]["messages"])

@@ -1,6 +1,6 @@
 /**
- * The live connection to one flow. It keeps itself open, hands over every event once and in order, and says when
- * what the page knows is not enough to go on from. It touches neither the document nor the REST API.
+ * Live connections. `Connection` keeps one open; `FlowSocket` hands over every event of a flow once and in order, and
+ * says when what the page knows is not enough to go on from. They touch neither the document nor the REST API.
  */
 
 import { backoff } from "./backoff.js";
@@ -14,33 +14,41 @@ export const GONE = 4404;
 const CROWDED = 4429;
 
 /**
- * @typedef {object} Listener
- * @property {() => void} refetch what came before is unknown: fetch it over REST; the events that follow are newer
- * @property {(events: object[], replayed: boolean) => void} events the next events, oldest first, without a gap;
- *   `replayed` when they were written while the connection was away
- * @property {(state: "connecting"|"live"|"reconnecting"|"offline"|"ended", code: number|null) => void} state
+ * @callback StateListener
+ * @param {"connecting"|"live"|"reconnecting"|"offline"|"ended"} state
+ * @param {number|null} code why the connection was lost
+ * @returns {void}
  */
 
 /**
- * Where the socket of a flow is: on the page's own host, whose cookie goes along whatever the port.
- * @param {string} flowId
+ * The address of a path of the sockets: on the page's own host, whose cookie goes along whatever the port.
+ * @param {string} path
  * @param {string} [port] where the sockets are, if not where the page is
  */
-export function socketAddress(flowId, port = location.port) {
-  const address = new URL(`/ws/flows/${flowId}`, location.origin);
+export function addressOf(path, port = location.port) {
+  const address = new URL(path, location.origin);
   address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   address.port = port;
   return address;
 }
 
-export class FlowSocket {
+/**
+ * Where the socket of a flow is.
+ * @param {string} flowId
+ * @param {string} [port] where the sockets are, if not where the page is
+ */
+export function socketAddress(flowId, port = location.port) {
+  return addressOf(`/ws/flows/${flowId}`, port);
+}
+
+/** One WebSocket after the other, so that there is always one, or the next one is on its way. */
+export class Connection {
   #address;
-  #listener;
+  #receive;
+  #state;
   #browser;
 
   #socket = null;
-  #position = null; // {epoch, offset} of the newest event that was handed over
-  #caughtUp = 0; // events up to this offset were written before the connection was made
   #failures = 0; // attempts since the connection last worked
   #retry = null;
   #watchdog = null;
@@ -48,13 +56,16 @@ export class FlowSocket {
   #ended = false;
 
   /**
-   * @param {URL} address of the flow's socket
-   * @param {Listener} listener
+   * @param {object} parts
+   * @param {() => URL} parts.address asked before every attempt
+   * @param {(frame: object) => void} parts.receive
+   * @param {StateListener} parts.state
    * @param {{WebSocket: typeof WebSocket, random: () => number}} browser replaced in tests
    */
-  constructor(address, listener, browser = { WebSocket, random: Math.random }) {
+  constructor({ address, receive, state }, browser = { WebSocket, random: Math.random }) {
     this.#address = address;
-    this.#listener = listener;
+    this.#receive = receive;
+    this.#state = state;
     this.#browser = browser;
   }
 
@@ -65,7 +76,7 @@ export class FlowSocket {
 
   open() {
     addEventListener("online", () => this.#hurry());
-    addEventListener("offline", () => this.#lost());
+    addEventListener("offline", () => this.lost());
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible") this.#wake();
     });
@@ -73,22 +84,41 @@ export class FlowSocket {
     addEventListener("pageshow", (event) => {
       if (event.persisted) this.#hurry(); // back from the browser's history, where timers stood still
     });
-    this.#listener.state("connecting", null);
+    this.#state("connecting", null);
     this.#connect();
   }
 
-  // --- One connection after the other ---
+  /** The hello of this connection is here. */
+  greeted() {
+    this.#state("live", null);
+  }
+
+  /** The connection does what it is for: the next failure is the first one again. */
+  works() {
+    this.#failures = 0;
+  }
+
+  /** Give the connection up, and make another one after a pause if that can help. */
+  lost(code = null) {
+    this.#drop();
+    if (this.#ended) return;
+    if (code === SIGNED_OUT || code === GONE) {
+      this.#ended = true;
+      this.#state("ended", code);
+      return;
+    }
+    const pause = backoff(code === CROWDED ? Infinity : this.#failures, this.#browser.random);
+    this.#failures += 1;
+    const offline = navigator.onLine === false || this.#failures > OFFLINE_AFTER;
+    this.#state(offline ? "offline" : "reconnecting", code);
+    this.#retry = setTimeout(() => this.#connect(), pause);
+  }
 
   #connect() {
     this.#drop();
-    const address = new URL(this.#address);
-    if (this.#position) {
-      address.searchParams.set("since", this.#position.offset);
-      address.searchParams.set("epoch", this.#position.epoch);
-    }
-    const socket = new this.#browser.WebSocket(address);
-    socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
-    socket.onclose = ({ code }) => this.#lost(code);
+    const socket = new this.#browser.WebSocket(this.#address());
+    socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    socket.onclose = ({ code }) => this.lost(code);
     this.#socket = socket;
     this.#expectFrame();
   }
@@ -103,21 +133,6 @@ export class FlowSocket {
     this.#socket = null;
   }
 
-  #lost(code = null) {
-    this.#drop();
-    if (this.#ended) return;
-    if (code === SIGNED_OUT || code === GONE) {
-      this.#ended = true;
-      this.#listener.state("ended", code);
-      return;
-    }
-    const pause = backoff(code === CROWDED ? Infinity : this.#failures, this.#browser.random);
-    this.#failures += 1;
-    const offline = navigator.onLine === false || this.#failures > OFFLINE_AFTER;
-    this.#listener.state(offline ? "offline" : "reconnecting", code);
-    this.#retry = setTimeout(() => this.#connect(), pause);
-  }
-
   /** Do not sit out a pause that was meant for another situation. */
   #hurry() {
     if (this.#ended) return;
@@ -130,16 +145,70 @@ export class FlowSocket {
     if (this.#socket === null || silent) this.#hurry();
   }
 
+  #take(frame) {
+    this.#lastFrame = Date.now();
+    this.#expectFrame();
+    this.#receive(frame);
+  }
+
   #expectFrame() {
     clearTimeout(this.#watchdog);
-    this.#watchdog = setTimeout(() => this.#lost(), SILENCE);
+    this.#watchdog = setTimeout(() => this.lost(), SILENCE);
+  }
+}
+
+/**
+ * @typedef {object} Listener
+ * @property {() => void} refetch what came before is unknown: fetch it over REST; the events that follow are newer
+ * @property {(events: object[], replayed: boolean) => void} events the next events, oldest first, without a gap;
+ *   `replayed` when they were written while the connection was away
+ * @property {StateListener} state
+ */
+
+export class FlowSocket {
+  #address;
+  #listener;
+  #connection;
+
+  #position = null; // {epoch, offset} of the newest event that was handed over
+  #caughtUp = 0; // events up to this offset were written before the connection was made
+
+  /**
+   * @param {URL} address of the flow's socket
+   * @param {Listener} listener
+   * @param {{WebSocket: typeof WebSocket, random: () => number}} [browser] replaced in tests
+   */
+  constructor(address, listener, browser) {
+    this.#address = address;
+    this.#listener = listener;
+    this.#connection = new Connection({
+      address: () => this.#addressNow(),
+      receive: (frame) => this.#receive(frame),
+      state: (state, code) => listener.state(state, code),
+    }, browser);
+  }
+
+  /** When the server was last heard of; null before the first time. */
+  get lastFrame() {
+    return this.#connection.lastFrame;
+  }
+
+  open() {
+    this.#connection.open();
+  }
+
+  #addressNow() {
+    const address = new URL(this.#address);
+    if (this.#position) {
+      address.searchParams.set("since", this.#position.offset);
+      address.searchParams.set("epoch", this.#position.epoch);
+    }
+    return address;
   }
 
   // --- Frames ---
 
   #receive(frame) {
-    this.#lastFrame = Date.now();
-    this.#expectFrame();
     switch (frame.type) {
       case "hello": return this.#hello(frame);
       case "events": return this.#events(frame.events);
@@ -151,7 +220,7 @@ export class FlowSocket {
   #hello(frame) {
     this.#caughtUp = frame.offset;
     if (this.#position === null) this.#startAt(frame);
-    this.#listener.state("live", null);
+    this.#connection.greeted();
   }
 
   #startAt({ epoch, offset }) {
@@ -164,14 +233,14 @@ export class FlowSocket {
     const next = events.filter(({ offset }) => offset > this.#position.offset);
     if (next.length === 0) return;
     const isNext = ({ offset }, index) => offset === this.#position.offset + 1 + index;
-    if (!next.every(isNext)) return this.#lost(); // a gap: ask for what is missing
+    if (!next.every(isNext)) return this.#connection.lost(); // a gap: ask for what is missing
     this.#position.offset = next.at(-1).offset;
-    this.#failures = 0;
+    this.#connection.works();
     this.#listener.events(next, this.#position.offset <= this.#caughtUp);
   }
 
   #heartbeat({ offset }) {
-    if (offset > this.#position.offset) return this.#lost();
-    this.#failures = 0;
+    if (offset > this.#position.offset) return this.#connection.lost();
+    this.#connection.works();
   }
 }
