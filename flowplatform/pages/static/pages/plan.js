@@ -29,10 +29,20 @@ export class Plan {
 
   /** A task's label and name in full, and what it waits for. */
   describe(name) {
+    return [...new Set([this.labelOf(name), name]), this.waitsFor(name)].filter(Boolean).join("\n");
+  }
+
+  /** "after extract, classify and 3 more"; nothing for a task that waits for no other. */
+  waitsFor(name) {
     const before = this.#tasks.get(name)?.depends_on ?? [];
+    if (!before.length) return "";
     const named = before.slice(0, NAMED).map((other) => this.labelOf(other)).join(", ");
-    const after = before.length && `after ${named}${before.length > NAMED ? ` and ${before.length - NAMED} more` : ""}`;
-    return [...new Set([this.labelOf(name), name]), after].filter(Boolean).join("\n");
+    return `after ${named}${before.length > NAMED ? ` and ${before.length - NAMED} more` : ""}`;
+  }
+
+  /** As the definition has them: what the graph draws. */
+  get definition() {
+    return [...this.#tasks.values()];
   }
 }
 
