@@ -8,6 +8,7 @@
 #   make bench   ARGS="--only 'status:10:*'"    throughput, times and memory beside bare SQL (ten minutes)
 #   make bench-growth ARGS="--rows 1000000"     the same with a hundred times the rows (a quarter of an hour, 6 GB)
 #   make bench-live ARGS="--seconds 600"       1,000 sockets under load: times, nothing lost, memory (a minute)
+#   make screenshots PAGES="flows flow"        the pictures of docs/pages.md (half a minute)
 #   make lint    make lock    make clean
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ ifneq ($(shell $(RUN) -c 'print(1)' 2>/dev/null),1)
 $(VENV)/.installed: remake
 endif
 
-.PHONY: help up test fuzz replay bench bench-growth bench-live openapi lint lock clean remake
+.PHONY: help up test fuzz replay bench bench-growth bench-live screenshots openapi lint lock clean remake
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^An environment/,$$d'
@@ -47,6 +48,9 @@ bench-growth: $(VENV)/.installed
 
 bench-live: $(VENV)/.installed
 	@exec $(RUN) -m benchmarks.live $(ARGS)
+
+screenshots: $(VENV)/.installed-dev
+	@exec $(RUN) -m docs.screenshots $(PAGES)
 
 openapi: $(VENV)/.installed
 	@exec $(RUN) manage.py spectacular --validate --fail-on-warn --file openapi.yaml

@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dj_database_url
+from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from flowplatform import embedded, env, role
@@ -31,6 +32,8 @@ INSTALLED_APPS = [
     "notifications",
     "executions",
     "tags",
+    "unfold",  # after ours, which replace some of its templates and its Alpine, and before Django's admin
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -46,6 +49,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "flowplatform.middleware.RequestIdMiddleware",
+    "flowplatform.middleware.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "flowplatform.middleware.UnavailableMiddleware",
@@ -257,6 +261,44 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
+# Pages have neither code nor styles in their HTML, and need no other host. 'self' includes sockets on the page's own
+# port; the middleware adds SOCKETS_PORT.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "worker-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+# What the pages below a path may do beyond that, for markup that is not ours: {"/path/": {"style-src": ["..."]}}.
+# Each needs its reason here, and is listed in tests/test_csp.py.
+CONTENT_SECURITY_POLICY_EXCEPTIONS: dict[str, dict[str, list[str]]] = {}
+
+# The theme of the admin. What is named by a path is in flowplatform/admin_site.py.
+UNFOLD = {
+    "SITE_TITLE": "Flow Platform",
+    "SITE_HEADER": "Flow Platform",
+    "SITE_ICON": "flowplatform.admin_site.mark",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "flowplatform.admin_site.mark"}],
+    "SITE_URL": "/",
+    "STYLES": ["flowplatform.admin_site.styles_of_tokens", "flowplatform.admin_site.styles"],
+    "SCRIPTS": ["flowplatform.admin_site.shell"],
+    "GLOBAL_CALLBACK": "flowplatform.admin_site.without_inline_colors",
+    "DASHBOARD_CALLBACK": "flowplatform.dashboard.add_to",
+    "SIDEBAR": {
+        "show_search": True,
+        "command_search": True,
+        "navigation": "flowplatform.admin_site.navigation",
+    },
+}
+
 STATIC_URL = "static/"
 # Without a folder to collect them in (an image has one) the files are served from the apps themselves, so that a
 # newcomer has no step to forget.
@@ -268,6 +310,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "flowplatform.formats"
 
 LOGGING = {
     "version": 1,

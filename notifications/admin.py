@@ -1,19 +1,26 @@
 """Staff's view of the event log: where the streams stand, and what waits for a number."""
 
+from datetime import timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
+from django.views.decorators.http import require_POST
+from unfold.contrib.filters.admin import DropdownFilter
 
 from flowplatform.accounts.models import Organization
 from flowplatform.accounts.organization_filter import OrganizationFilter
-from flowplatform.admin_lists import as_uuid
+from flowplatform.admin_lists import WithButton, as_uuid
 from flowplatform.readonly_admin import ReadOnlyAdmin
 from notifications.backlog import LATE, as_text
 from notifications.models import Event, Stream
+from notifications.relay import flows_waiting
+from notifications.retry import Retried, retry
 
 TYPES_AMONG = 1_000  # the newest events whose types are offered: looking through the whole log takes too long
 
@@ -27,13 +34,19 @@ def _age(since: Any) -> "ExpressionWrapper[Any]":
     return ExpressionWrapper(Now() - since, output_field=DurationField())
 
 
+def _tell(request: HttpRequest, retried: Retried) -> None:
+    """Say what became of a retry."""
+    for level, text in retried.sentences():
+        messages.add_message(request, level, text)
+
+
 def _shown_age(age: Any) -> str:
     """Return an age for a column; one that is a fault stands out."""
-    mark = '<strong style="color: var(--error-fg)">{} (fault)</strong>' if age > LATE else "{}"
+    mark = '<strong class="fault">{} (fault)</strong>' if age > LATE else "{}"
     return format_html(mark, as_text(age))
 
 
-class BacklogFilter(admin.SimpleListFilter):
+class BacklogFilter(DropdownFilter):  # type: ignore[misc]
     """Streams by what waits in them."""
 
     title = "backlog"
@@ -52,10 +65,11 @@ class BacklogFilter(admin.SimpleListFilter):
             "none": ~Exists(outbox()),
         }
         chosen = self.value() or ""
-        return queryset.filter(choices[chosen]) if chosen in choices else queryset
+        narrowed: QuerySet[Any] = queryset.filter(choices[chosen]) if chosen in choices else queryset
+        return narrowed
 
 
-class NumberFilter(admin.SimpleListFilter):
+class NumberFilter(DropdownFilter):  # type: ignore[misc]
     """Events by whether the relay has numbered them."""
 
     title = "number"
@@ -72,7 +86,7 @@ class NumberFilter(admin.SimpleListFilter):
         return queryset.filter(offset__isnull=choices[chosen]) if chosen in choices else queryset
 
 
-class RecentTypeFilter(admin.SimpleListFilter):
+class RecentTypeFilter(DropdownFilter):  # type: ignore[misc]
     """Events by type. The types are those of the newest events."""
 
     title = "type"
@@ -89,15 +103,49 @@ class RecentTypeFilter(admin.SimpleListFilter):
 
 
 @admin.register(Stream)
-class StreamAdmin(ReadOnlyAdmin):
-    """Streams, and what waits in each."""
+class StreamAdmin(WithButton, ReadOnlyAdmin):
+    """Streams, and what waits in each. What waits can be relayed from here, without worker and broker."""
 
     change_list_template = "notifications/list_with_backlog.html"
     list_display = ("flow_id", "organization", "offset", "waiting", "oldest", "pruned_offset", "epoch")
     list_filter = (BacklogFilter, OrganizationFilter)
     list_select_related = ("organization",)
     search_fields = ("flow_id",)
-    search_help_text = "The whole id of a flow."
+    search_help_text = "The whole id of a flow"
+    actions = ("retry_selected",)
+    button, button_label = "retry", "Relay now"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address that relays whatever waits."""
+        view = self.admin_site.admin_view(require_POST(self._retry_all))
+        return [path("retry/", view, name="notifications_stream_retry_all"), *super().get_urls()]
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """Whoever may change streams may have them relayed; nobody edits a row."""
+        return request.user.has_perm("notifications.change_stream")
+
+    def may_press(self, request: HttpRequest) -> bool:
+        """Let those retry who may."""
+        return self.has_retry_permission(request)
+
+    def offers_button(self, row: Any) -> bool:
+        """Relay where something waits."""
+        return bool(row.waiting)
+
+    def pressed(self, request: HttpRequest, row: Any) -> None:
+        """Relay one stream."""
+        _tell(request, retry([row.pk]))
+
+    @admin.action(description="Relay what waits in the selected streams now", permissions=["retry"])
+    def retry_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Relay several streams."""
+        _tell(request, retry(list(queryset.values_list("pk", flat=True))))
+
+    def _retry_all(self, request: HttpRequest) -> HttpResponse:
+        if not self.has_retry_permission(request):
+            raise PermissionDenied
+        _tell(request, retry(flows_waiting(older_than=timedelta(0))))
+        return self._back(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Count what waits, by the index that holds nothing else."""
@@ -126,7 +174,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_display = ("id", "number", "type", "flow_id", "flow_execution_id", "organization", "created_at")
     list_filter = (NumberFilter, RecentTypeFilter, OrganizationFilter)
     search_fields = ("flow_id", "flow_execution_id")
-    search_help_text = "The whole id of a flow or of an execution."
+    search_help_text = "The whole id of a flow or execution"
     sortable_by = ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -1,24 +1,32 @@
 """Staff's view of tags and their trail: removed ones are shown, and can be restored as new rows."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.formats import localize
 from django.utils.html import format_html
 from rest_framework.exceptions import NotFound
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from executions.models import ExecutionStatus
 from flowplatform.accounts.models import User
 from flowplatform.accounts.organization_filter import OrganizationFilter
 from flowplatform.accounts.services import actor_of_staff
+from flowplatform.admin_lists import WithButton, links, list_address
 from flowplatform.readonly_admin import ReadOnlyAdmin
 from tags.models import TagStatus, TaskTag
 from tags.services import restore_task_tags
 
+TRAIL = 200  # rows of a task's trail that its page shows, the newest ones
+
 
 @admin.register(TaskTag)
-class TaskTagAdmin(ReadOnlyAdmin):
+class TaskTagAdmin(WithButton, ReadOnlyAdmin):
     """Tags, removed ones included: those are struck through, with who removed them and when."""
 
     list_display = (
@@ -33,10 +41,24 @@ class TaskTagAdmin(ReadOnlyAdmin):
         "flow_execution",
     )
     # By execution: that is what the rows have an index for.
-    list_filter = ("status", OrganizationFilter.through("flow_execution"))
+    list_filter = (("status", ChoicesDropdownFilter), OrganizationFilter.through("flow_execution"))
     list_select_related = ("flow_execution",)
     search_fields = ("tag", "task_name", "flow_execution__id", "id")
     actions = ("restore",)
+    button, button_label = "restore", "Restore"
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show the tag, then what happened to its task."""
+        facts = ("name", "state", "tag_type", self._json["tag_metadata"], "task_name", "flow_execution", "elsewhere")
+        times = ("created_by", "created_at", "removed_by", "removed_at")
+        return [
+            (None, {"fields": self._and_button(request, (*facts, *times))}),
+            ("Trail of this task", {"fields": ("trail",)}),
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Show all of it, and let nobody edit any."""
+        return [name for _, part in self.get_fieldsets(request, obj) for name in part["fields"]]
 
     @admin.display(description="tag", ordering="tag")
     def name(self, tag: TaskTag) -> str:
@@ -54,15 +76,45 @@ class TaskTagAdmin(ReadOnlyAdmin):
         return tag.modified_by if _is_removed(tag) else None
 
     @admin.display
-    def removed_at(self, tag: TaskTag) -> datetime | None:
+    def removed_at(self, tag: TaskTag) -> str | None:
         """When it was removed."""
-        return tag.updated_at if _is_removed(tag) else None
+        return localize(tag.updated_at) if _is_removed(tag) else None
+
+    @admin.display(description="see")
+    def elsewhere(self, tag: TaskTag) -> str:
+        """Where people look at the execution, and its other tags."""
+        return links(
+            (reverse("execution-page", args=[tag.flow_execution_id]), "Page of the execution"),
+            (list_address("tags_tasktag", q=tag.flow_execution_id), "All tags of the execution"),
+        )
+
+    @admin.display
+    def trail(self, tag: TaskTag) -> str:
+        """Every tag that the task ever had, newest first: who added it and when, who removed it and when."""
+        of_task = TaskTag.objects.filter(flow_execution_id=tag.flow_execution_id, task_name=tag.task_name)
+        rows = list(of_task.order_by("-created_at", "-id")[:TRAIL])
+        return render_to_string("tags/trail.html", {"rows": rows, "shown": tag, "is_cut": len(rows) == TRAIL})
+
+    def may_press(self, request: HttpRequest) -> bool:
+        """Let those restore who may."""
+        return self.has_restore_permission(request)
+
+    def offers_button(self, row: TaskTag) -> bool:
+        """Restore only what is removed, where there is still an execution."""
+        return _is_removed(row) and row.flow_execution.status != ExecutionStatus.DELETED
+
+    def pressed(self, request: HttpRequest, row: TaskTag) -> None:
+        """Restore one tag."""
+        self._restore(request, [row])
 
     @admin.action(description="Restore the selected tags (new rows; the trail stays)", permissions=["restore"])
     def restore(self, request: HttpRequest, queryset: QuerySet[TaskTag]) -> None:
+        """Restore several tags."""
+        self._restore(request, list(queryset.select_related("flow_execution")))
+
+    def _restore(self, request: HttpRequest, selected: Sequence[TaskTag]) -> None:
         """Add removed tags again, in the name of the staff member, and say what became of every selected one."""
         assert isinstance(request.user, User)
-        selected = list(queryset.select_related("flow_execution"))
         removed = [tag for tag in selected if _is_removed(tag)]
         of_deleted = [tag for tag in removed if tag.flow_execution.status == ExecutionStatus.DELETED]
         try:

@@ -11,8 +11,11 @@ from pytest_django.plugin import DjangoDbBlocker
 from flowplatform.accounts.models import Organization
 from tests import builders
 from tests.cast import Cast, make_cast
+from tests.chromium import CHROMIUM
 from tests.servers import DATA_DIR
 from tests.stack import Stack
+
+pytest_plugins = ["tests.browser"]
 
 
 @pytest.fixture(scope="session")
@@ -63,12 +66,18 @@ def platform(django_db_setup: None) -> Iterator[Platform]:
 @pytest.fixture
 def without_platform() -> None:
     """Have nobody else relay or sweep: what a fault test sees is the work of its own processes."""
+    CHROMIUM.stop()
     _platform.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that need the platform gone after all others."""
-    items.sort(key=lambda item: "without_platform" in getattr(item, "fixturenames", ()))
+    """Run the tests in a browser after the others, and those that need the platform gone last."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    names = getattr(item, "fixturenames", ())
+    return 2 if "without_platform" in names else 1 if "chromium" in names else 0
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ def free_port() -> int:
 class Stack:
     """The processes of one data directory, without its servers. `environment` is laid over ours."""
 
-    def __init__(self, data_dir: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, data_dir: Path, environment: dict[str, str] | None = None, port: int | None = None) -> None:
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ws_url = f"ws://127.0.0.1:{self.port}"
         self._environment = {**os.environ, "FLOWPLATFORM_DATA_DIR": str(data_dir), **(environment or {})}

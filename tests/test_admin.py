@@ -1,8 +1,11 @@
 """Staff look at everything, make and end tokens, and restore tags; nobody edits history by hand."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -10,9 +13,10 @@ import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.models import Session
-from django.db import connection, models
+from django.contrib.staticfiles import finders
+from django.db import DataError, connection, models
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -20,8 +24,10 @@ from django.utils import timezone
 
 from executions.models import ExecutionStatus, FlowExecution, TaskExecution, TaskStatus
 from flowplatform import admin_lists
-from flowplatform.accounts.models import SCOPES, Organization, ServiceAccount, ServiceToken, User
+from flowplatform.accounts.models import SCOPES, Membership, Organization, ServiceAccount, ServiceToken, User
 from flowplatform.accounts.services import ensure_member
+from notifications import retry
+from notifications.layer import layer_sender
 from notifications.models import Event, Stream
 from notifications.relay import number_pending
 from tags.models import TaskTag
@@ -62,7 +68,7 @@ def make_one_of_each(organization: Organization) -> FlowExecution:
     api = Api(make_token(organization))
     execution = make_execution(make_flow(organization))
     path = f"/api/flow-executions/{execution.pk}/task-status"
-    api.post(path, statuses(("extract", "running")), **{"Idempotency-Key": str(execution.pk)})
+    api.post(path, statuses(("extract", "requires_review")), **{"Idempotency-Key": str(execution.pk)})
     add_tag(api, str(execution.pk))
     TaskExecution.objects.create(
         organization=organization,
@@ -84,6 +90,10 @@ def keys() -> dict[type[models.Model], set[Any]]:
 def listed(response: HttpResponse) -> set[Any]:
     assert response.status_code == 200
     return {row.pk for row in response.context["cl"].result_list}  # type: ignore[attr-defined]
+
+
+def of(organization: Organization) -> dict[str, str]:
+    return {"organization": str(organization.pk)}
 
 
 def text(response: HttpResponse) -> str:
@@ -148,6 +158,7 @@ def test_the_search_finds_rows_by_the_ids_and_words_that_staff_have(staff: Clien
         "executions/taskstatus": execution.pk,
         "executions/taskoutput": execution.pk,
         "executions/taskexecution": execution.pk,
+        "executions/waitingtask": execution.pk,
         "notifications/stream": execution.flow_id,
         "tags/tasktag": execution.pk,
         "idempotency/idempotencykey": execution.pk,
@@ -183,8 +194,8 @@ def test_every_list_is_filtered_by_organization(staff: Client) -> None:
 
 def test_accounts_and_tokens_of_the_system_are_found_by_the_filter(staff: Client, organization: Organization) -> None:
     theirs, systems = (ServiceToken.objects.get(prefix=make_token(owner)[:8]) for owner in (organization, None))
-    tokens = listed(staff.get(TOKENS, {"organization": "system"}))
-    accounts = listed(staff.get(list_of(ServiceAccount), {"organization": "system"}))
+    tokens = listed(staff.get(TOKENS, {"acts_in": "every"}))
+    accounts = listed(staff.get(list_of(ServiceAccount), {"acts_in": "every"}))
     assert systems.pk in tokens
     assert systems.service_account_id in accounts
     assert theirs.pk not in tokens
@@ -253,6 +264,99 @@ def test_people_without_the_staff_flag_are_sent_to_sign_in(organization: Organiz
     client.force_login(make_member(organization, "admin"))
     for path in ("/admin/", f"{TOKENS}add/", EVENTS):
         assert client.get(path).status_code == 302
+
+
+def addresses(organization: Organization) -> Iterator[str]:
+    """Yield every list, a page of each model, and the forms."""
+    make_one_of_each(organization)
+    yield from ("/admin/", "/admin/?window=day", "/admin/login/", "/admin/password_change/")
+    for model in (*MODELS, Group):
+        yield list_of(model)
+        if row := model._default_manager.first():
+            yield f"{list_of(model)}{admin.utils.quote(row.pk)}/change/"
+            yield f"{list_of(model)}{admin.utils.quote(row.pk)}/history/"
+    for model in (Organization, User, Membership, ServiceAccount, ServiceToken, Group):
+        yield f"{list_of(model)}add/"
+
+
+def test_no_page_has_code_or_styles_in_its_html(staff: Client, organization: Organization) -> None:
+    Group.objects.create(name="reviewers")
+    for address in addresses(organization):
+        page = staff.get(address)
+        assert page.status_code in (200, 302), address
+        document = Markup(page.content.decode())
+        assert not document.inline, (address, document.inline)
+        for tag, attributes in document.elements:
+            assert tag != "style", address
+            assert not [name for name in attributes if name == "style" or name.startswith("on")], (address, attributes)
+
+
+class Markup(HTMLParser):
+    """The elements of a page, and what its scripts say in place; data for scripts is no code."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inline: list[str] = []
+        self._is_code = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._is_code = tag == "style" or (tag == "script" and dict(attrs).get("type") != "application/json")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_code = False
+
+    def handle_data(self, data: str) -> None:
+        if self._is_code and data.strip():
+            self.inline.append(data)
+
+
+def test_the_alpine_that_is_served_compiles_no_text() -> None:
+    served = finders.find("unfold/js/alpine/alpine.js")
+    assert isinstance(served, str)
+    text_of_it = Path(served).read_text()
+    assert "flowplatform/static" in served
+    assert not re.search(r"new Function|AsyncFunction\(|\beval\(", text_of_it)
+    note = Path(served).with_name("ALPINE-CSP.md").read_text()
+    assert hashlib.sha256(Path(served).read_bytes()).hexdigest() in note
+    assert "Permission is hereby granted" in note
+
+
+def test_the_menu_leads_to_every_list_and_to_the_pages(staff: Client) -> None:
+    page = staff.get("/admin/").content.decode()
+    for model in MODELS:
+        assert f'href="{list_of(model)}"' in page, model
+    assert re.search(r'<a href="/"[^>]*>\s*View site', page)
+
+
+def test_an_execution_leads_to_its_page_its_history_its_attempts_and_its_tags(
+    staff: Client, organization: Organization
+) -> None:
+    execution = make_one_of_each(organization)
+    for path in ("", f"{execution.pk}/change/"):
+        page = staff.get(f"/admin/executions/flowexecution/{path}").content.decode()
+        assert f'href="/executions/{execution.pk}/"' in page
+        for place in ("executions/taskstatus", "executions/taskexecution", "tags/tasktag"):
+            assert f'href="/admin/{place}/?q={execution.pk}"' in page
+            assert listed(staff.get(f"/admin/{place}/?q={execution.pk}"))
+
+
+def test_an_organization_shows_its_members_its_programs_and_its_flows(
+    staff: Client, organization: Organization
+) -> None:
+    make_member(make_organization(), username="stranger")
+    make_member(organization, username="colleague")
+    account = ServiceAccount.objects.create(organization=organization, name="doc-7")
+    make_flow(organization)
+    page = text(staff.get(f"{list_of(Organization)}{organization.pk}/change/"))
+    assert "colleague" in page
+    assert "stranger" not in page
+    assert account.name in page
+    (row,) = staff.get(list_of(Organization), {"q": str(organization.pk)}).context["cl"].result_list
+    assert (row.member_count, row.flows_count) == (1, 1)
+    assert row.account_count == organization.service_accounts.count()
 
 
 # --- Tokens --------------------------------------------------------------------------------------------------------
@@ -416,6 +520,93 @@ def test_a_token_is_revoked_by_an_action(staff: Client, organization: Organizati
         assert Api(raw).get("/api/flows").status_code == 401
 
 
+def revoke_button(token: ServiceToken) -> str:
+    return f"{TOKENS}{admin.utils.quote(token.pk)}/revoke/"
+
+
+def test_a_token_is_revoked_by_one_press_in_its_row_or_on_its_page(staff: Client, organization: Organization) -> None:
+    for path in (TOKENS, "{page}"):
+        raw = make_token(organization)
+        token = ServiceToken.objects.get(prefix=raw[:8])
+        here = path.format(page=f"{TOKENS}{admin.utils.quote(token.pk)}/change/")
+        assert f'form="post-button" formaction="{revoke_button(token)}"' in staff.get(here).content.decode()
+        answer = staff.post(revoke_button(token), headers={"referer": f"http://testserver{here}"})
+        assert answer["Location"] == f"http://testserver{here}"
+        page = staff.get(here)
+        assert f"Revoked the token {raw[:8]}" in text(page)
+        assert revoke_button(token) not in page.content.decode()
+        assert Api(raw).get("/api/flows").status_code == 401
+        (entry,) = LogEntry.objects.filter(object_id=token.pk)
+        assert entry.get_change_message() == f"Revoked the token {raw[:8]}."
+
+
+def test_revoking_wants_a_post_a_permission_and_the_form_of_the_page(staff: Client, organization: Organization) -> None:
+    raw = make_token(organization)
+    token = ServiceToken.objects.get(prefix=raw[:8])
+    assert staff.get(revoke_button(token)).status_code == 405
+    assert staff_who_may("view_servicetoken", "change_servicetoken").post(revoke_button(token)).status_code == 403
+    stranger = Client(enforce_csrf_checks=True)
+    stranger.force_login(User.objects.get(username="staff"))
+    assert stranger.post(revoke_button(token)).status_code == 403
+    assert staff.post(f"{TOKENS}no-such-token/revoke/").status_code == 404
+    member = Client()
+    member.force_login(make_member(organization, "admin"))
+    assert member.post(revoke_button(token)).status_code == 302
+    assert Api(raw).get("/api/flows").status_code == 200
+
+
+def test_a_press_returns_to_pages_of_this_site_only(staff: Client, organization: Organization) -> None:
+    token = ServiceToken.objects.get(prefix=make_token(organization)[:8])
+    answer = staff.post(revoke_button(token), headers={"referer": "https://elsewhere.example/"})
+    assert answer["Location"] == TOKENS
+
+
+def test_tokens_tell_in_words_when_they_end_and_were_used(staff: Client, organization: Organization) -> None:
+    def row_of(**facts: Any) -> str:
+        prefix = make_token(organization)[:8]
+        ServiceToken.objects.filter(prefix=prefix).update(**facts)
+        return text(staff.get(TOKENS, {"q": prefix}))
+
+    now = timezone.now()
+    assert "valid never never" in row_of()
+    assert "ends soon in 3 days 2 hours ago" in row_of(
+        expiry_date=now + timedelta(days=3, minutes=1), last_used_at=now - timedelta(hours=2, minutes=1)
+    )
+    assert "expired expired 2 days ago" in row_of(expiry_date=now - timedelta(days=2, minutes=1))
+    assert "revoked revoked just now" in row_of(revoked=True, revoked_at=now)
+
+
+def test_tokens_are_found_by_their_state(staff: Client, organization: Organization) -> None:
+    now = timezone.now()
+    facts: dict[str, dict[str, Any]] = {
+        "plain": {"last_used_at": now},
+        "soon": {"expiry_date": now + timedelta(days=2), "last_used_at": now},
+        "unused": {},
+        "expired": {"expiry_date": now - timedelta(days=1)},
+        "revoked": {"revoked": True},
+    }
+    pks = {}
+    for name, changes in facts.items():
+        tokens = ServiceToken.objects.filter(prefix=make_token(organization)[:8])
+        tokens.update(**changes)
+        pks[name] = tokens.get().pk
+    found = {
+        state: {
+            name for name, pk in pks.items() if pk in listed(staff.get(TOKENS, {"state": state, **of(organization)}))
+        }
+        for state in ("valid", "soon", "unused", "expired", "revoked", "", "nonsense")
+    }
+    assert found == {
+        "valid": {"plain", "soon", "unused"},
+        "soon": {"soon"},
+        "unused": {"unused"},
+        "expired": {"expired"},
+        "revoked": {"revoked"},
+        "": set(facts),
+        "nonsense": set(facts),
+    }
+
+
 # --- The backlog ---------------------------------------------------------------------------------------------------
 
 
@@ -444,7 +635,7 @@ def test_the_backlog_is_told_at_a_glance(staff: Client, organization: Organizati
     wait_for(200, second.flow_id)
     page = staff.get(path)
     assert f"Fault: {waiting} events of 2 flows wait for a number, the oldest for 0:03:2" in text(page)
-    assert '<li class="error">' in page.content.decode()
+    assert 'id="event-backlog" data-state="failed"' in page.content.decode()
     for execution in (first, second):
         list(number_pending([execution.flow_id]))
     assert "No event waits for a number." in text(staff.get(path))
@@ -467,7 +658,7 @@ def test_the_streams_say_what_waits_in_each(staff: Client, organization: Organiz
     choices = {"waiting": {busy, late}, "late": {late}, "none": {idle}, "nonsense": {busy, late, idle}}
     for choice, rows in choices.items():
         assert listed(staff.get(STREAMS, {"backlog": choice, **ours})) == rows, choice
-    by_waiting = staff.get(STREAMS, {"o": "-3", **ours}).context["cl"].result_list
+    by_waiting = staff.get(STREAMS, {"o": "-4", **ours}).context["cl"].result_list
     assert [row.pk for row in by_waiting] == [late, busy, idle]
 
 
@@ -494,6 +685,78 @@ def test_the_backlog_is_not_told_to_staff_who_may_not_see_events(organization: O
     page = staff_who_may("view_tasktag").get("/admin/")
     assert page.status_code == 200
     assert "for a number" not in text(page)
+
+
+def waiting_of(*flow_ids: Any) -> int:
+    return Event.objects.filter(flow_id__in=flow_ids, offset__isnull=True).count()
+
+
+def test_a_retry_numbers_what_waits_in_one_stream_in_the_selected_or_in_all(
+    staff: Client, organization: Organization, quiet: None
+) -> None:
+    one, two, three, four = (make_execution(make_flow(organization)).flow_id for _ in range(4))
+    page = staff.get(STREAMS).content.decode()
+    assert f'formaction="{STREAMS}{one}/retry/"' in page
+    assert f'formaction="{STREAMS}retry/"' in page
+    assert "Numbered 1 event of 1 flow." in text(staff.post(f"{STREAMS}{one}/retry/", follow=True))
+    assert [waiting_of(flow) for flow in (one, two, three, four)] == [0, 1, 1, 1]
+    answer = staff.post(STREAMS, {"action": "retry_selected", "_selected_action": [str(one), str(two)]}, follow=True)
+    assert "Numbered 1 event of 1 flow." in text(answer)
+    assert [waiting_of(flow) for flow in (one, two, three, four)] == [0, 0, 1, 1]
+    assert "Numbered 2 events of 2 flows." in text(staff.post(f"{STREAMS}retry/", follow=True))
+    assert not waiting_of(one, two, three, four)
+    assert Stream.objects.get(pk=four).offset == 1
+    assert "No event waited" in text(staff.post(f"{STREAMS}retry/", follow=True))
+    assert f'formaction="{STREAMS}retry/"' not in staff.get(STREAMS).content.decode()
+
+
+def test_a_retry_works_without_the_broker_and_says_so(
+    staff: Client, organization: Organization, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer_sender, "send", lambda news: False)  # as it answers when Valkey is away
+    flow_id = make_execution(make_flow(organization)).flow_id
+    page = text(staff.post(f"{STREAMS}retry/", follow=True))
+    assert "Numbered 1 event of 1 flow." in page
+    assert "Valkey did not take them: live pages find them in the database within seconds." in page
+    assert not waiting_of(flow_id)
+
+
+def test_a_flow_that_cannot_be_relayed_does_not_hold_up_the_others_of_a_retry(
+    staff: Client, organization: Organization, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, whole = (make_execution(make_flow(organization)).flow_id for _ in range(2))
+
+    def number(flow_ids: Any, *, wait: bool = True) -> Any:
+        if broken in flow_ids:
+            raise DataError("this one")
+        return number_pending(flow_ids, wait=wait)
+
+    monkeypatch.setattr(retry, "number_pending", number)
+    page = text(staff.post(f"{STREAMS}retry/", follow=True))
+    assert "Numbered 1 event of 1 flow." in page
+    assert "Could not be relayed: 1 flow." in page
+    assert (waiting_of(broken), waiting_of(whole)) == (1, 0)
+
+
+def test_a_retry_that_has_no_time_left_says_what_it_left(
+    staff: Client, organization: Organization, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "SECONDS", -1.0)
+    flow_id = make_execution(make_flow(organization)).flow_id
+    assert "for want of time: 1 flow. Press again." in text(staff.post(f"{STREAMS}retry/", follow=True))
+    assert waiting_of(flow_id) == 1
+
+
+def test_a_retry_wants_a_post_and_a_permission(organization: Organization, staff: Client, quiet: None) -> None:
+    flow_id = make_execution(make_flow(organization)).flow_id
+    looking = staff_who_may("view_stream", "view_event")
+    for path in ("/admin/", STREAMS):
+        assert "/retry/" not in looking.get(path).content.decode()
+    for path in (f"{STREAMS}retry/", f"{STREAMS}{flow_id}/retry/"):
+        assert looking.post(path).status_code == 403
+        assert staff.get(path).status_code == 405
+    looking.post(STREAMS, {"action": "retry_selected", "_selected_action": [str(flow_id)]})
+    assert waiting_of(flow_id) == 1
 
 
 # --- Tags ----------------------------------------------------------------------------------------------------------
@@ -548,3 +811,33 @@ def test_staff_who_may_only_look_restore_nothing(organization: Organization) -> 
 def test_the_stream_of_a_flow_is_found_before_its_first_event(staff: Client, organization: Organization) -> None:
     flow = make_flow(organization)
     assert listed(staff.get(STREAMS, {"q": str(flow.pk)})) == {Stream.objects.get(pk=flow.pk).pk}
+
+
+def test_a_tag_is_restored_by_one_press_in_its_row_or_on_its_page(staff: Client, organization: Organization) -> None:
+    for path in (TAGS, "{page}"):
+        removed = make_removed_tag(organization)
+        here = path.format(page=f"{TAGS}{removed.pk}/change/")
+        button = f"{TAGS}{removed.pk}/restore/"
+        assert f'formaction="{button}"' in staff.get(here).content.decode()
+        assert staff.get(button).status_code == 405
+        assert "Restored: 1." in text(staff.post(button, follow=True))
+        assert [tag.status for tag in TaskTag.objects.of_execution(removed.flow_execution_id)] == ["deleted", "active"]
+        assert "the same tag stands: 1." in text(staff.post(button, follow=True))
+    assert staff_who_may("view_tasktag").post(button).status_code == 403
+
+
+def test_the_page_of_a_tag_shows_the_trail_of_its_task_and_of_no_other(
+    staff: Client, organization: Organization
+) -> None:
+    removed = make_removed_tag(organization)
+    staff.post(f"{TAGS}{removed.pk}/restore/")
+    other = {"task_name": "classify", "tag": "elsewhere", "tag_type": "review", "operation": "add"}
+    api = Api(make_token(organization))
+    api("PATCH", "/api/task-tags", {"tags": [{"flow_execution_id": str(removed.flow_execution_id), **other}]})
+    theirs = make_removed_tag(make_organization())
+    page = text(staff.get(f"{TAGS}{removed.pk}/change/"))
+    assert f"by {removed.created_by}" in page
+    assert f"by {removed.modified_by}" in page
+    assert "by user:staff stands" in page
+    assert "elsewhere" not in page
+    assert theirs.created_by not in page

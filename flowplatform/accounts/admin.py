@@ -1,50 +1,163 @@
 """Staff's view of accounts. Tokens are made here, shown once, found and revoked."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.admin import UserAdmin
-from django.db.models import QuerySet
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from rest_framework_api_key.models import APIKey
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.contrib.filters.admin import (
+    BooleanRadioFilter,
+    ChoicesDropdownFilter,
+    DropdownFilter,
+    RelatedDropdownFilter,
+)
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminIntegerFieldWidget
 
 from flowplatform.accounts.models import SCOPES, Membership, Organization, ServiceAccount, ServiceToken, User
-from flowplatform.accounts.organization_filter import OrganizationFilter, OrganizationOrSystemFilter
+from flowplatform.accounts.organization_filter import OrganizationFilter, SystemFilter
 from flowplatform.accounts.services import give_key
-from flowplatform.admin_lists import IdSearch
+from flowplatform.admin_lists import IdSearch, WithButton, links, list_address
+
+SOON = timedelta(days=14)  # a token that ends within this wants a successor
 
 admin.site.unregister(APIKey)  # the library's own table, which we do not use
+admin.site.unregister(Group)
 
 
-class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
+@admin.register(Group)
+class StaffGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc]
+    """Permissions that staff share."""
+
+
+class MembershipInline(TabularInline):  # type: ignore[misc]
     """The roles of a user."""
 
     model = Membership
     extra = 0
+    hide_title = True
     autocomplete_fields = ("organization",)
+
+
+class MemberInline(TabularInline):  # type: ignore[misc]
+    """The members of an organization."""
+
+    model = Membership
+    verbose_name_plural = "members"
+    extra = 0
+    per_page = 20
+    hide_title = True
+    autocomplete_fields = ("user",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        """Read the people too, by name."""
+        members: QuerySet[Membership] = super().get_queryset(request)
+        return members.select_related("user", "organization").order_by("user__username")
+
+
+class AccountInline(TabularInline):  # type: ignore[misc]
+    """The programs that act in an organization. They are changed on their own pages."""
+
+    model = ServiceAccount
+    extra = 0
+    per_page = 20
+    can_delete = False
+    hide_title = True
+    fields = readonly_fields = ("account", "created_at")
+    ordering = ("name",)
+
+    @admin.display(description="name")
+    def account(self, account: ServiceAccount) -> str:
+        """Its name, which leads to its page."""
+        return links((reverse("admin:accounts_serviceaccount_change", args=[account.pk]), account.name))
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 @admin.register(User)
 class PersonAdmin(IdSearch, UserAdmin):  # type: ignore[type-arg]
     """People and their roles."""
 
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
     inlines = (MembershipInline,)
-    list_filter = (OrganizationFilter.through("memberships"), "is_active", "is_staff", "is_superuser", "groups")
+    list_display = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "last_login")
+    list_filter = (
+        OrganizationFilter.through("memberships"),
+        ("is_active", BooleanRadioFilter),
+        ("is_staff", BooleanRadioFilter),
+        ("is_superuser", BooleanRadioFilter),
+        ("groups", RelatedDropdownFilter),
+    )
     search_fields = (*UserAdmin.search_fields, "id")
 
 
 @admin.register(Organization)
 class OrganizationAdmin(IdSearch):
-    """Tenants."""
+    """Tenants, each with its members and its programs."""
 
-    list_display = ("name", "slug", "created_at")
+    list_display = ("name", "slug", "members", "accounts", "flow_count", "created_at", "elsewhere")
     ordering = ("name", "slug")
     search_fields = ("name", "slug", "id")
+    readonly_fields = ("flow_count", "created_at", "elsewhere")
+    inlines = (MemberInline, AccountInline)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Count by the indexes of what is counted, for the rows of one page."""
+        counts = {
+            "member_count": _count_of("memberships"),
+            "account_count": _count_of("service_accounts"),
+            "flows_count": _count_of("flows"),
+        }
+        organizations: QuerySet[Any] = super().get_queryset(request).annotate(**counts)
+        return organizations
+
+    @admin.display
+    def members(self, organization: Any) -> int:
+        """How many people."""
+        return int(organization.member_count)
+
+    @admin.display(description="service accounts")
+    def accounts(self, organization: Any) -> int:
+        """How many programs."""
+        return int(organization.account_count)
+
+    @admin.display(description="flows")
+    def flow_count(self, organization: Any) -> int:
+        """How many flows."""
+        return int(organization.flows_count)
+
+    @admin.display(description="see")
+    def elsewhere(self, organization: Organization) -> str:
+        """What belongs to it."""
+        chosen = organization.pk
+        return links(
+            (list_address("executions_flow", organization=chosen), "Flows"),
+            (list_address("executions_flowexecution", organization=chosen), "Executions"),
+            (list_address("accounts_servicetoken", organization=chosen), "Tokens"),
+        )
+
+
+def _count_of(relation: str) -> Any:
+    """Return how many rows lead to an organization, for use in a query over organizations."""
+    related = Organization._meta.get_field(relation).related_model
+    assert isinstance(related, type)
+    rows = related._default_manager.filter(organization_id=OuterRef("pk")).order_by()
+    return Coalesce(Subquery(rows.values("organization_id").annotate(n=Count("pk")).values("n")), 0)
 
 
 @admin.register(Membership)
@@ -52,7 +165,7 @@ class MembershipAdmin(IdSearch):
     """Who has which role where."""
 
     list_display = ("user", "organization", "role", "created_at")
-    list_filter = ("role", OrganizationFilter)
+    list_filter = (("role", ChoicesDropdownFilter), OrganizationFilter)
     list_select_related = ("user", "organization")
     search_fields = ("user__username", "organization__name", "user__id", "organization__id")
     autocomplete_fields = ("user", "organization")
@@ -62,16 +175,17 @@ class MembershipAdmin(IdSearch):
 class ServiceAccountAdmin(IdSearch):
     """Programs that act."""
 
-    list_display = ("name", "organization", "created_at")
+    list_display = ("name", "organization", "created_at", "elsewhere")
     ordering = ("name", "organization__name", "id")
-    list_filter = (OrganizationOrSystemFilter,)
+    list_filter = (SystemFilter, OrganizationFilter)
     list_select_related = ("organization",)
     search_fields = ("name", "organization__name", "id", "organization__id")
     autocomplete_fields = ("organization",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ServiceAccount]:
         """Read the organizations too: an account is shown with its own, also where one is chosen for a token."""
-        return super().get_queryset(request).select_related("organization")
+        accounts: QuerySet[ServiceAccount] = super().get_queryset(request)
+        return accounts.select_related("organization")
 
     def get_readonly_fields(self, request: HttpRequest, obj: ServiceAccount | None = None) -> tuple[str, ...]:
         """Keep an account where it is: its tokens would act elsewhere from one moment to the next."""
@@ -82,19 +196,25 @@ class ServiceAccountAdmin(IdSearch):
         kwargs["help_text"] = "Leave it empty only for a system account: its tokens act in every organization."
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
+    @admin.display(description="see")
+    def elsewhere(self, account: ServiceAccount) -> str:
+        """Its tokens."""
+        return links((list_address("accounts_servicetoken", q=account.pk), "Tokens"))
+
 
 class NewTokenForm(forms.ModelForm):  # type: ignore[type-arg]
     """What a new token needs: whose it is, what it may do, and for how long."""
 
     scopes = forms.MultipleChoiceField(
         choices=[(scope, scope) for scope in SCOPES],
-        widget=forms.CheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="What the token may do. A worker that reports needs status:write.",
     )
     expires_in_days = forms.IntegerField(
         required=False,
         min_value=1,
         max_value=36_500,
+        widget=UnfoldAdminIntegerFieldWidget,
         help_text="The token ends after so many days. Without a number it lasts until it is revoked.",
     )
 
@@ -113,26 +233,145 @@ class NewTokenForm(forms.ModelForm):  # type: ignore[type-arg]
         return super().save(commit)
 
 
-@admin.register(ServiceToken)
-class ServiceTokenAdmin(IdSearch):
-    """Tokens: the page that makes one and shows it once, last use, expiry, and the action that ends them."""
+_SHOWN = (
+    "prefix",
+    "service_account",
+    "state",
+    "expires",
+    "last_use",
+    "scope_list",
+    "created",
+    "expiry_date",
+    "last_used_at",
+    "revoked_at",
+)
 
-    list_display = ("prefix", "service_account", "revoked_at", "expiry_date", "last_used_at", "created", "scopes")
-    list_filter = ("revoked", OrganizationOrSystemFilter.through("service_account"))
+OfAccount = OrganizationFilter.through("service_account")
+
+
+def in_words(moment: datetime) -> str:
+    """Return how far a moment is from now: `in 3 days`, `2 hours ago`, `just now`."""
+    seconds = (moment - timezone.now()).total_seconds()
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        count = round(abs(seconds) / size)
+        if abs(seconds) >= size:
+            text = f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"in {text}" if seconds > 0 else f"{text} ago"
+    return "within a minute" if seconds > 0 else "just now"
+
+
+def _state(state: str, glyph: str, word: str) -> str:
+    return format_html(
+        '<span class="status" data-state="{}"><span aria-hidden="true">{}</span>{}</span>', state, glyph, word
+    )
+
+
+class TokenStateFilter(DropdownFilter):  # type: ignore[misc]
+    """Tokens by whether they work, and by what is to be done about them."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the states."""
+        return [
+            ("valid", "Valid"),
+            ("soon", f"Ends within {SOON.days} days"),
+            ("unused", "Valid, never used"),
+            ("expired", "Expired"),
+            ("revoked", "Revoked"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the choice."""
+        now = timezone.now()
+        live = queryset.filter(revoked=False).exclude(expiry_date__lte=now)
+        choices = {
+            "valid": live,
+            "soon": live.filter(expiry_date__lte=now + SOON),
+            "unused": live.filter(last_used_at=None),
+            "expired": queryset.filter(revoked=False, expiry_date__lte=now),
+            "revoked": queryset.filter(revoked=True),
+        }
+        narrowed: QuerySet[Any] = choices.get(self.value() or "", queryset)
+        return narrowed
+
+
+@admin.register(ServiceToken)
+class ServiceTokenAdmin(WithButton):
+    """Tokens: the page that makes one and shows it once, last use, expiry, and the button that ends one."""
+
+    list_display = ("prefix", "service_account", "state", "expires", "last_use", "created", "scope_list")
+    list_filter = (TokenStateFilter, SystemFilter.through("service_account"), OfAccount)
     list_select_related = ("service_account__organization",)
     search_fields = ("prefix", "service_account__name", "service_account__organization__name", "service_account__id")
     autocomplete_fields = ("service_account",)
     actions = ("revoke",)
-    fields = ("prefix", *list_display[1:])
+    button, button_label = "revoke", "Revoke"
+
+    @admin.display
+    def state(self, token: ServiceToken) -> str:
+        """Whether it works."""
+        now = timezone.now()
+        if token.revoked:
+            return _state("cancelled", "⊘", "revoked")
+        if token.expiry_date and token.expiry_date <= now:
+            return _state("cancelled", "⊘", "expired")
+        if token.expiry_date and token.expiry_date <= now + SOON:
+            return _state("awaiting", "◆", "ends soon")
+        return _state("completed", "✓", "valid")
+
+    @admin.display(ordering=F("expiry_date").asc(nulls_last=True))
+    def expires(self, token: ServiceToken) -> str:
+        """When it ends or ended, in words."""
+        if token.revoked:
+            return f"revoked {in_words(token.revoked_at)}" if token.revoked_at else "revoked"
+        if token.expiry_date is None:
+            return "never"
+        return f"{'expired ' if token.expiry_date <= timezone.now() else ''}{in_words(token.expiry_date)}"
+
+    @admin.display(description="last used", ordering=F("last_used_at").desc(nulls_last=True))
+    def last_use(self, token: ServiceToken) -> str:
+        """When it was used last, to the minute."""
+        return in_words(token.last_used_at) if token.last_used_at else "never"
+
+    @admin.display(description="scopes")
+    def scope_list(self, token: ServiceToken) -> str:
+        """What it may do."""
+        return ", ".join(token.scopes)
+
+    def may_press(self, request: HttpRequest) -> bool:
+        """Let those who may delete tokens end them."""
+        return bool(self.has_delete_permission(request))
+
+    def offers_button(self, row: ServiceToken) -> bool:
+        """End only what has not ended."""
+        return not row.revoked
+
+    def pressed(self, request: HttpRequest, row: ServiceToken) -> None:
+        """End the token for good."""
+        if row.revoked:
+            messages.warning(request, f"The token {row.prefix} was revoked already.")
+            return
+        self._end(request, row)
+        text = f"Revoked the token {row.prefix} of {row.service_account}. That is for good: to go on, make a new one."
+        messages.success(request, text)
 
     @admin.action(description="Revoke the selected tokens", permissions=["delete"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ServiceToken]) -> None:
         """End the tokens for good."""
         tokens = list(queryset.filter(revoked=False))
         for token in tokens:
-            token.revoke()
-            self.log_change(request, token, f"Revoked the token {token.prefix}.")
+            self._end(request, token)
         messages.success(request, f"Tokens revoked: {len(tokens)}.")
+
+    def _end(self, request: HttpRequest, token: ServiceToken) -> None:
+        token.revoke()
+        self.log_change(request, token, f"Revoked the token {token.prefix}.")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Show a token as its row does, and with the dates to the second."""
+        return self._and_button(request, _SHOWN) if obj else ()
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -146,7 +385,7 @@ class ServiceTokenAdmin(IdSearch):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show what is known of a token; of a new one, what is asked for."""
         if obj:
-            return super().get_fieldsets(request, obj)
+            return [(None, {"fields": self._and_button(request, _SHOWN)})]
         once = "The token is shown once, on the page that follows."
         return [(None, {"description": once, "fields": ("service_account", "scopes", "expires_in_days")})]
 
@@ -163,7 +402,8 @@ class ServiceTokenAdmin(IdSearch):
         """Log what staff will look for: the prefix, and what the token may do."""
         until = f"until {obj.expiry_date:%Y-%m-%d %H:%M} UTC" if obj.expiry_date else "without an end"
         text = f"Made the token {obj.prefix} of {obj.service_account}: {', '.join(obj.scopes)}, {until}."
-        return super().log_addition(request, obj, text)
+        entry: LogEntry = super().log_addition(request, obj, text)
+        return entry
 
     def response_add(self, request: HttpRequest, obj: ServiceToken, post_url_continue: str | None = None) -> Any:
         """Show the token in the answer itself: for a redirect it had to be stored, in the session or in a cookie."""

@@ -1,0 +1,91 @@
+"""A retry by hand: relays what waits in this process, so that it works while worker, beat or broker are down."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.contrib.messages import constants
+from django.db import DatabaseError, InterfaceError
+
+from flowplatform.errors import is_gone
+from notifications.layer import layer_sender
+from notifications.relay import FLOWS, Numbered, number_pending
+from notifications.tasks import news_of
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 8.0  # a person waits for the answer, and a thread of the web role works for it
+
+
+@dataclass(slots=True)
+class Retried:
+    """What became of a retry."""
+
+    asked: int  # flows
+    events: int = 0
+    flows: set[UUID] = field(default_factory=set)
+    failed: int = 0  # flows that the database refused
+    left: int = 0  # flows for which there was no time
+    is_sent: bool = True
+
+    def sentences(self) -> Iterator[tuple[int, str]]:
+        """Yield what to tell a person, each with the level of its message."""
+        if self.events:
+            yield constants.SUCCESS, f"Numbered {_count(self.events, 'event')} of {_count(len(self.flows), 'flow')}."
+        elif not (self.failed or self.left):
+            yield constants.INFO, "No event waited, or another relay has them in hand."
+        if not self.is_sent:
+            yield (
+                constants.WARNING,
+                "Valkey did not take them: live pages find them in the database within seconds. Look at Valkey.",
+            )
+        if self.failed:
+            yield (
+                constants.ERROR,
+                f"Could not be relayed: {_count(self.failed, 'flow')}. The log of this process says why.",
+            )
+        if self.left:
+            yield constants.WARNING, f"Not yet relayed, for want of time: {_count(self.left, 'flow')}. Press again."
+
+
+def retry(flow_ids: Sequence[UUID]) -> Retried:
+    """Number and send what waits in the flows, for at most `SECONDS`; say what happened.
+
+    A flow that another relay holds is left to that one. One that cannot be relayed does not hold up the others.
+    """
+    retried = Retried(asked=len(flow_ids))
+    until = time.monotonic() + SECONDS
+    waiting = list(flow_ids)
+    while waiting:
+        if time.monotonic() > until:
+            retried.left = len(waiting)
+            break
+        flows, waiting = waiting[:FLOWS], waiting[FLOWS:]
+        _relay(flows, retried)
+    return retried
+
+
+def _relay(flows: Sequence[UUID], retried: Retried) -> None:
+    try:
+        for numbered in number_pending(flows, wait=False):
+            retried.flows |= numbered.keys()
+            retried.events += sum(map(len, numbered.values()))
+            # The layer is asked until it fails once: each attempt may take two seconds.
+            retried.is_sent = retried.is_sent and _send(numbered)
+    except (DatabaseError, InterfaceError) as error:
+        if len(flows) > 1 and not is_gone(error):  # one of them is to blame
+            for flow_id in flows:
+                _relay([flow_id], retried)
+        else:
+            logger.exception("%d flows could not be relayed by hand", len(flows))
+            retried.failed += len(flows)
+
+
+def _send(numbered: Numbered) -> bool:
+    return layer_sender.send(list(news_of(numbered)))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
