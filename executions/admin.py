@@ -1,9 +1,14 @@
 """Staff's view of flows, executions and tasks."""
 
-from django.contrib import admin
+from typing import Any
 
-from executions.models import Flow, FlowExecution, FlowVersion, TaskExecution, TaskOutput, TaskStatus
+from django.contrib import admin
+from django.urls import reverse
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+
+from executions.models import Flow, FlowExecution, FlowVersion, TaskExecution, TaskOutput, TaskStatus, WaitingTask
 from flowplatform.accounts.organization_filter import OrganizationFilter
+from flowplatform.admin_lists import links, list_address, status_badge
 from flowplatform.readonly_admin import ReadOnlyAdmin
 
 # What belongs to an execution has an index by execution and none by organization: the filter goes the indexed way.
@@ -14,10 +19,20 @@ OfExecution = OrganizationFilter.through("flow_execution")
 class FlowAdmin(ReadOnlyAdmin):
     """Flows."""
 
-    list_display = ("display_name", "organization", "version", "runs", "created_at", "modified_by")
+    list_display = ("display_name", "organization", "version", "runs", "created_at", "modified_by", "elsewhere")
     list_filter = (OrganizationFilter,)
     list_select_related = ("organization",)
     search_fields = ("display_name", "id")
+    readonly_fields = ("elsewhere",)
+
+    @admin.display(description="see")
+    def elsewhere(self, flow: Flow) -> str:
+        """Where people look at the flow, and its executions here."""
+        return links(
+            (reverse("flow-page", args=[flow.pk]), "Page"),
+            (list_address("executions_flowexecution", q=flow.pk), "Executions"),
+            (list_address("notifications_event", q=flow.pk), "Events"),
+        )
 
 
 @admin.register(FlowVersion)
@@ -34,48 +49,116 @@ class FlowVersionAdmin(ReadOnlyAdmin):
 class FlowExecutionAdmin(ReadOnlyAdmin):
     """Executions, deleted ones included."""
 
-    list_display = ("flow", "run_number", "status", "organization", "created_at", "updated_at", "modified_by")
-    list_filter = ("status", OrganizationFilter)
+    list_display = ("run", "state", "organization", "created_at", "updated_at", "modified_by", "elsewhere")
+    list_filter = (("status", ChoicesDropdownFilter), OrganizationFilter)
     list_select_related = ("flow", "organization")
     search_fields = ("id", "flow__id", "flow__display_name")
+    readonly_fields = ("elsewhere",)
+
+    @admin.display(ordering="run_number")
+    def run(self, execution: FlowExecution) -> str:
+        """Which run of which flow."""
+        return f"{execution.flow} #{execution.run_number}"
+
+    @admin.display(description="status", ordering="status")
+    def state(self, execution: FlowExecution) -> str | None:
+        """Its own status."""
+        return status_badge(execution.status)
+
+    @admin.display(description="see")
+    def elsewhere(self, execution: FlowExecution) -> str:
+        """Where people look at the execution, and what the admin knows of it."""
+        return links(
+            (reverse("execution-page", args=[execution.pk]), "Page"),
+            (list_address("executions_taskstatus", q=execution.pk), "History"),
+            (list_address("executions_taskexecution", q=execution.pk), "Attempts"),
+            (list_address("executions_taskoutput", q=execution.pk), "States"),
+            (list_address("tags_tasktag", q=execution.pk), "Tags"),
+        )
+
+
+class OfTaskAdmin(ReadOnlyAdmin):
+    """What says a status of a task, and leads to the page of its execution."""
+
+    @admin.display(description="status")
+    def state(self, row: Any) -> str | None:
+        """What the task was said to do."""
+        return status_badge(row.processing_status)
+
+    @admin.display(description="see")
+    def elsewhere(self, row: Any) -> str:
+        """Where people look at the execution."""
+        return links((reverse("execution-page", args=[row.flow_execution_id]), "Page"))
 
 
 @admin.register(TaskStatus)
-class TaskStatusAdmin(ReadOnlyAdmin):
+class TaskStatusAdmin(OfTaskAdmin):
     """The status history, newest first; no other order has an index."""
 
-    list_display = ("task_name", "status", "flow_execution", "flow_execution__organization", "created_at")
+    list_display = ("task_name", "state", "flow_execution", "flow_execution__organization", "created_at", "elsewhere")
     list_filter = (OfExecution,)
     list_select_related = ("flow_execution__organization",)
     sortable_by = ()
     search_fields = ("flow_execution__id",)
-    search_help_text = "The whole id of an execution."
+    search_help_text = "The whole id of an execution"
+
+    @admin.display(description="status")
+    def state(self, row: TaskStatus) -> str | None:
+        """What was reported."""
+        return status_badge(row.status)
 
 
 @admin.register(TaskExecution)
-class TaskExecutionAdmin(ReadOnlyAdmin):
+class TaskExecutionAdmin(OfTaskAdmin):
     """Attempts of tasks."""
 
     list_display = (
         "task_name",
         "task_execution_idx",
-        "processing_status",
+        "state",
         "edited_status",
         "stale_status",
         "flow_execution",
         "updated_at",
         "modified_by",
+        "elsewhere",
     )
-    list_filter = ("edited_status", "stale_status", OfExecution)
+    list_filter = (("edited_status", ChoicesDropdownFilter), ("stale_status", ChoicesDropdownFilter), OfExecution)
     list_select_related = ("flow_execution",)
     search_fields = ("flow_execution__id",)
+    search_help_text = "The whole id of an execution"
 
 
 @admin.register(TaskOutput)
-class TaskOutputAdmin(ReadOnlyAdmin):
+class TaskOutputAdmin(OfTaskAdmin):
     """The derived state."""
 
-    list_display = ("task_name", "processing_status", "edited_status", "stale_status", "flow_execution", "updated_at")
-    list_filter = ("edited_status", "stale_status", OfExecution)
+    list_display = (
+        "task_name",
+        "state",
+        "edited_status",
+        "stale_status",
+        "flow_execution",
+        "updated_at",
+        "elsewhere",
+    )
+    list_filter = (("edited_status", ChoicesDropdownFilter), ("stale_status", ChoicesDropdownFilter), OfExecution)
     list_select_related = ("flow_execution",)
     search_fields = ("id", "flow_execution__id")
+
+
+@admin.register(WaitingTask)
+class WaitingTaskAdmin(OfTaskAdmin):
+    """What waits for a person; the database keeps the list."""
+
+    list_display = ("task_name", "state", "since", "organization", "flow_execution", "elsewhere")
+    list_filter = (OrganizationFilter,)
+    list_select_related = ("organization", "flow_execution")
+    ordering = ("since", "task_output")
+    search_fields = ("task_output__id", "flow_execution__id")
+    search_help_text = "The whole id of an execution"
+
+    @admin.display(description="status")
+    def state(self, row: WaitingTask) -> str | None:
+        """How it waits."""
+        return status_badge(row.status)

@@ -34,6 +34,10 @@ class EditedStatus(models.TextChoices):
     REEXECUTED = "edited_reexecuted"
 
 
+# Statuses by which a task says that it waits for a person.
+WAITING = ("awaiting_input", "requires_review")
+
+
 class StaleStatus(models.TextChoices):
     """Whether something upstream changed since the task ran."""
 
@@ -264,3 +268,43 @@ class TaskOutput(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task_name}: {self.processing_status}"
+
+
+class WaitingTask(models.Model):
+    """A task whose state says that it waits for a person, since when, and by which status: rows of the few that do.
+
+    The database keeps it (migration 0006): triggers write here when a task begins to wait, and remove the row when it
+    goes on. An index on the state itself would have to be kept by every status of every task.
+    """
+
+    task_output = models.OneToOneField(
+        TaskOutput, on_delete=models.CASCADE, primary_key=True, db_constraint=False, related_name="+"
+    )
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="+"
+    )
+    flow_execution = models.ForeignKey(
+        FlowExecution, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="+"
+    )
+    task_name = models.CharField(max_length=255)
+    status = models.CharField(max_length=50)
+    since = models.DateTimeField()  # saying the same status again changes nothing
+    # So that what is settled, and stays, need not be looked at again: a verdict stands that was given since (a trigger
+    # of the tags' migration 0002 says so); the execution was cancelled or deleted.
+    is_decided = models.BooleanField(default=False, db_default=False)
+    is_over = models.BooleanField(default=False, db_default=False)
+
+    objects = OrganizationQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["organization", "since"],
+                condition=Q(is_decided=False, is_over=False),
+                name="waiting_task_open",
+            ),
+            models.Index(fields=["flow_execution", "task_name"], name="waiting_task_of_task"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_name}: {self.status}"

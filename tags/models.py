@@ -68,6 +68,20 @@ class TaskTag(models.Model):
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["flow_execution", "created_at", "id"], name="task_tag_trail"),
+            # The review pages: what asks for a verdict, and the verdicts in the order in which they came and went.
+            models.Index(
+                fields=["organization", "created_at", "id"],
+                condition=Q(status="active", tag="requires_review"),
+                name="task_tag_asks",
+            ),
+            models.Index(
+                fields=["organization", "created_at", "id"], condition=Q(tag_type="review"), name="task_tag_decided"
+            ),
+            models.Index(
+                fields=["organization", "updated_at", "id"],
+                condition=Q(tag_type="review", status="deleted"),
+                name="task_tag_taken_back",
+            ),
         ]
 
     def __str__(self) -> str:
