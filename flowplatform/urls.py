@@ -4,12 +4,15 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import URLPattern, URLResolver, path, register_converter
 from django.urls.converters import StringConverter
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from executions.task_views import TaskExecutionViewSet, TaskOutputViewSet, TaskStatusViewSet
 from executions.views import FlowExecutionViewSet, FlowViewSet
-from flowplatform.pages.execution import ExecutionPage
-from flowplatform.pages.flows import FlowListPage, FlowPage
+from flowplatform.pages.execution import ExecutionPage, ExecutionSnapshot
+from flowplatform.pages.flow_page import FlowPage
+from flowplatform.pages.flows import FlowListPage
+from flowplatform.pages.list_exports import FlowExport, HistoryExport, TagsExport, TasksExport
+from flowplatform.pages.review import ReviewExport, review_page
 from notifications.views import EventViewSet
 from tags.views import TaskTagViewSet
 
@@ -47,13 +50,20 @@ api: list[URLPattern] = [
 
 documentation: list[URLPattern] = [
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
 ]
 
 pages: list[URLPattern | URLResolver] = [
     path("", FlowListPage.as_view(), name="flow-list-page"),
     path("flows/<uuid:flow_id>/", FlowPage.as_view(), name="flow-page"),
+    path("flows/<uuid:flow_id>/export.<str:file_type>", FlowExport.as_view(), name="flow-export"),
     path("executions/<uuid:flow_execution_id>/", ExecutionPage.as_view(), name="execution-page"),
+    path("executions/<uuid:flow_execution_id>/snapshot", ExecutionSnapshot.as_view(), name="execution-snapshot"),
+    path("executions/<uuid:flow_execution_id>/tasks.<str:file_type>", TasksExport.as_view(), name="tasks-export"),
+    path("executions/<uuid:flow_execution_id>/history.<str:file_type>", HistoryExport.as_view(), name="history-export"),
+    path("executions/<uuid:flow_execution_id>/tags.<str:file_type>", TagsExport.as_view(), name="tags-export"),
+    path("review/", review_page, name="review-page"),
+    path("review/export.<str:file_type>", ReviewExport.as_view(), name="review-export"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),

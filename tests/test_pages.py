@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, cast
 
-import orjson
 import pytest
 from django.contrib.staticfiles import finders
 from django.db import connection
@@ -49,7 +48,8 @@ class Document(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        self._open = tag
+        is_data = tag == "script" and ("type", "application/json") in attrs
+        self._open = "data" if is_data else tag
         if tag == "pre":
             self.commands.append("")
 
@@ -148,16 +148,40 @@ def test_pages_are_not_stored_by_browsers(browser: Client, organization: Organiz
 # --- What they say ---
 
 
-def test_the_list_tells_how_the_last_run_stands(browser: Client, organization: Organization) -> None:
+def test_the_list_tells_how_the_last_runs_went(browser: Client, organization: Organization) -> None:
     flow = make_flow(organization, "read", "check", "report")
-    make_execution(flow)
+    for outcome in ("completed", "failed", "running"):
+        report(flow, make_execution(flow), ("read", "completed"), ("check", "completed"), ("report", outcome))
     newest = make_execution(flow)
-    report(flow, newest, ("read", "completed"), ("check", "running"))
-    page = Document(text(browser.get("/")))
-    (run,) = (attributes for _, attributes in page.elements if "data-run" in attributes)
-    assert run["href"] == f"{flow_page(flow)}?execution={newest.pk}"
-    assert (run["data-status"], run["data-total"]) == ("queued", "3")
-    assert orjson.loads(run["data-statuses"]) == {"completed": 1, "running": 1}
+    document = Document(text(browser.get("/")))
+    marks = [attributes for _, attributes in document.elements if attributes.get("class") == "mark"]
+    assert [mark["data-state"] for mark in marks] == ["completed", "failed", "running", "queued"]
+    assert marks[-1]["href"] == reverse("execution-page", args=[newest.pk])
+    assert re.fullmatch(r"Run 2: failed, \d+ ms", marks[1]["title"])
+    assert marks[3]["title"] == "Run 4: queued"
+    page = text(browser.get("/"))
+    assert "1 running" in page
+    assert "1 of 2" in page
+
+
+def test_the_list_shows_the_last_twenty_runs_and_no_more(browser: Client, organization: Organization) -> None:
+    flow = make_flow(organization)
+    for _ in range(22):
+        make_execution(flow)
+    marks = re.findall(r"Run (\d+): queued</span>", text(browser.get("/")))
+    assert marks == [str(number) for number in range(3, 23)]
+
+
+def test_the_list_shows_fewer_runs_of_flows_with_very_many_tasks(
+    browser: Client, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowplatform.pages.flows.TASKS_COUNTED", 7)
+    for _ in range(2):
+        flow = make_flow(organization, "read", "check", "report")
+        for _ in range(4):
+            make_execution(flow)
+    marks = re.findall(r"Run (\d+): queued</span>", text(browser.get("/")))
+    assert marks == ["3", "4", "3", "4"]  # the newest of both in any case, and of the others the first that fit
 
 
 def test_the_list_passes_over_deleted_runs(browser: Client, organization: Organization) -> None:
@@ -171,7 +195,7 @@ def test_the_list_passes_over_deleted_runs(browser: Client, organization: Organi
 
 def test_the_flow_with_the_newest_run_comes_first(browser: Client, organization: Organization) -> None:
     older, newer = make_flow(organization, display_name="older"), make_flow(organization, display_name="newer")
-    flows = re.compile(r">(older|newer)</a>")
+    flows = re.compile(r"<span>(older|newer)</span>")
     assert flows.findall(text(browser.get("/"))) == ["newer", "older"]
     make_execution(newer)
     make_execution(older)
@@ -266,8 +290,11 @@ def every_page(browser: Client, organization: Organization) -> Iterator[str]:
     yield text(browser.get("/"))
     flow = make_flow(organization)
     yield text(browser.get(flow_page(flow)))
-    make_execution(flow)
+    report(flow, make_execution(flow), ("extract", "running"))
     yield text(browser.get("/"))
+    yield text(browser.get(flow_page(flow)))
+    yield text(browser.get(flow_page(flow), {"tab": "graph"}))
+    yield text(browser.get(flow_page(flow), {"tag": "no:such"}))
     for code in (400, 403, 404, 500, 503):
         yield render_to_string(f"{code}.html", {"request_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"})
 
@@ -277,7 +304,7 @@ def test_no_page_needs_inline_code_or_another_host(browser: Client, organization
         document = Document(page)
         for tag, attributes in document.elements:
             assert tag != "style"
-            assert tag != "script" or attributes["src"]
+            assert tag != "script" or "src" in attributes or attributes["type"] == "application/json"
             assert not [name for name in attributes if name == "style" or name.startswith("on")]
         for address in [*document.attributes("src"), *document.attributes("href"), *document.attributes("action")]:
             assert address.startswith(("/", "?", "#"))

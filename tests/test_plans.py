@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 
-from executions.models import FlowExecution
+from executions.models import Flow, FlowExecution
 from flowplatform.accounts.models import Organization
-from tests.builders import Api, make_execution, make_flow, make_token
+from flowplatform.pages import run_list
+from flowplatform.pages.run_filter import RunFilter
+from flowplatform.pages.run_list import Position, run_page
+from tests.builders import Api, make_execution, make_flow, make_member, make_token
 
 EXECUTIONS, WITH_TASKS, TASKS, ROUNDS = 5_000, 200, 60, 500
 
@@ -72,7 +76,7 @@ def plans() -> Iterator[list[dict[str, Any]]]:
     found: list[dict[str, Any]] = []
 
     def explain(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        if sql.lstrip().startswith("SELECT"):
+        if sql.lstrip().startswith(("SELECT", "WITH")):
             execute(f"EXPLAIN (FORMAT JSON) {sql}", params, many, context)
             found.append(context["cursor"].fetchone()[0][0]["Plan"])
         return execute(sql, params, many, context)
@@ -129,3 +133,61 @@ def test_a_list_is_read_in_order_from_an_index(
         assert not [name for name in scans if name.endswith(LARGE)], plan
     if not may_sort:
         assert not [node for node in nodes(lists[-1]) if "Sort" in node["Node Type"]], lists[-1]
+
+
+PAGES = (
+    "/",
+    "/flows/{flow}/",
+    "/flows/{flow}/?status=failed&status=running",
+    "/flows/{flow}/?tag=review:approved&from=2020-01-01&to=2100-01-01",
+    "/flows/{flow}/?cursor={older}",
+    "/flows/{flow}/?cursor={newer}",
+    "/flows/{flow}/export.csv",
+    "/executions/{execution}/tasks.csv",
+    "/executions/{execution}/history.csv",
+    "/executions/{execution}/tags.csv",
+)
+
+
+def test_pages_and_exports_read_no_table_as_a_whole(
+    execution: FlowExecution, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_list, "_CHUNK", 100)  # a small part of the runs here, as it is where there are many
+    flow = execution.flow
+    older, newer = positions(flow)
+    browser = Client()
+    browser.force_login(make_member(organization))
+    for page in PAGES:
+        ids = {"flow": flow.pk, "execution": execution.pk}
+        address = page.format(**ids, older=older.cursor(flow), newer=newer.cursor(flow))
+        with plans() as found:
+            answer: Any = browser.get(address)
+            assert answer.status_code == (302 if "newer" in page else 200), page
+            b"".join(answer.streaming_content if answer.streaming else [])
+        assert found
+        for plan in found:
+            # A month without rows costs nothing to read.
+            scans = [node for node in nodes(plan) if node["Node Type"] == "Seq Scan" and node["Total Cost"]]
+            assert not [node for node in scans if table_of(node).endswith(LARGE)], (page, plan)
+
+
+def positions(flow: Flow) -> tuple[Position, Position]:
+    """Return the end of the first page of runs, and the beginning of the second one."""
+    first = run_page(flow, RunFilter(), None)
+    assert first
+    assert first.older
+    second = run_page(flow, RunFilter(), first.older)
+    assert second
+    assert second.newer
+    return first.older, second.newer
+
+
+def test_a_page_of_runs_is_read_in_order_from_an_index(execution: FlowExecution) -> None:
+    for position in positions(execution.flow):
+        with plans() as found:
+            run_page(execution.flow, RunFilter(), position)
+        (limit,) = (node for plan in found for node in nodes(plan) if node.get("Subplan Name") == "CTE candidate")
+        (scan,) = limit["Plans"]
+        assert (limit["Node Type"], scan["Node Type"]) == ("Limit", "Index Scan")  # in order, and without a beginning
+        assert scan["Index Name"] == "flow_execution_by_creation"
+        assert "ROW(created_at, id)" in scan["Index Cond"]

@@ -1,8 +1,7 @@
-"""The pages of flows: the list, and one flow with its runs."""
+"""`/`: the flows of the person's organizations, each with how its last runs went."""
 
-import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,15 +9,19 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.db.models import Count, F, Func, IntegerField, Max, OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.shortcuts import get_object_or_404
 
-from executions.models import Flow, FlowExecution, FlowQuerySet, FlowVersion, TaskOutput
+from executions.models import Flow, FlowExecution, FlowQuerySet
 from flowplatform.accounts.models import Organization
-from flowplatform.pages.base import MemberPage
+from flowplatform.encoding import array_of
+from flowplatform.pages.fragments import LiveListPage
+from flowplatform.pages.reading import fetched
+from flowplatform.pages.runs import COLUMNS, Execution, Run, runs_of, within
 
 FLOWS_PER_PAGE = 50
+RUNS_SHOWN = 20
+TASKS_COUNTED = 30_000  # for the older marks of a page: flows with very many tasks show fewer of them
 
 _REGISTER = """\
 TOKEN=$(.venv/bin/python manage.py create_service_token --organization {organization} --name terminal)
@@ -31,100 +34,97 @@ curl {origin}/api/flows -H "Authorization: Bearer $TOKEN" -H "Content-Type: appl
   ]}}
 }}'"""
 
-_START = """\
-TOKEN=$(.venv/bin/python manage.py create_service_token --organization {organization} --name terminal)
-curl {origin}/api/flow-executions -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
-  -d '{{"flow_id": "{flow}", "input": {{}}}}'"""
+_LAST = """
+    SELECT run.* FROM unnest(%s::uuid[]) AS flow (id), LATERAL (
+        SELECT {columns} FROM executions_flowexecution WHERE flow_id = flow.id AND status <> 'deleted'
+        ORDER BY created_at DESC, id DESC LIMIT {limit}
+    ) AS run
+"""
+
+_FINISHED = frozenset({"completed", "failed", "cancelled"})
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
-    """The newest execution of a flow: how many tasks its version has, and how many of them say what."""
+@dataclass(frozen=True)
+class FlowRow:
+    """A flow and its last runs, the oldest first as time goes."""
 
-    execution: FlowExecution
-    task_count: int
-    statuses: dict[str, int]
-    changed_at: datetime
+    flow: Flow
+    runs: Sequence[Run]
 
     @property
-    def statuses_json(self) -> str:
-        """The counts as the page's script reads them."""
-        return json.dumps(self.statuses)
+    def running(self) -> int:
+        """How many of them run now."""
+        return self._count("running")
+
+    @property
+    def awaiting(self) -> int:
+        """How many of them wait for somebody."""
+        return self._count("awaiting")
+
+    @property
+    def failed(self) -> int:
+        """How many of them failed."""
+        return self._count("failed")
+
+    @property
+    def finished(self) -> int:
+        """How many of them are over, well or not."""
+        return sum(run.meaning.state in _FINISHED for run in self.runs)
+
+    @property
+    def changed_at(self) -> datetime:
+        """When something last changed."""
+        return max((run.changed_at for run in self.runs), default=self.flow.updated_at)
+
+    def _count(self, state: str) -> int:
+        return sum(run.meaning.state == state for run in self.runs)
 
 
-class FlowListPage(MemberPage):
-    """`/`: the flows of the person's organizations, those with the newest run first."""
+class FlowListPage(LiveListPage):
+    """The flows, those with the newest run first."""
 
     template_name = "pages/flow_list.html"
+    list_template = "pages/flow_list_part.html"
+    list_id = "flow-list"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         organizations = list(Organization.objects.filter(pk__in=self.actor.organization_ids or ()).order_by("name"))
-        flows = _with_last_run(Flow.objects.visible_to(self.actor).select_related("organization"))
+        flows = _newest_run_first(Flow.objects.visible_to(self.actor).select_related("organization"))
         page = Paginator(flows, FLOWS_PER_PAGE).get_page(self.request.GET.get("page"))
-        runs = last_runs([flow.last_run_id for flow in page.object_list if flow.last_run_id])
+        runs = last_runs([flow.pk for flow in page.object_list])
         slug = organizations[0].slug if organizations else ""
         return super().get_context_data(
             organizations=organizations,
             page=page,
-            rows=[(flow, runs.get(flow.last_run_id)) for flow in page.object_list],
+            rows=[FlowRow(flow, runs.get(flow.pk, [])) for flow in page.object_list],
+            runs_shown=RUNS_SHOWN,
             register_command=_REGISTER.format(origin=self.origin, organization=slug),
+            sockets_port=settings.SOCKETS_PORT,
             **kwargs,
         )
 
 
-class FlowPage(MemberPage):
-    """`/flows/{id}/`: one flow; its runs and their tasks are put in by the page's script."""
-
-    template_name = "pages/flow.html"
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        flows = Flow.objects.visible_to(self.actor).select_related("organization")
-        flow = get_object_or_404(flows.annotate(task_count=_task_count("pk", "version")), pk=kwargs["flow_id"])
-        start = _START.format(origin=self.origin, organization=flow.organization.slug, flow=flow.pk)
-        return super().get_context_data(flow=flow, start_command=start, sockets_port=settings.SOCKETS_PORT, **kwargs)
-
-
-def _with_last_run(flows: FlowQuerySet) -> QuerySet[Any]:
-    """Add `last_run_id` and order by it: ids of version 7 grow with time, so a flow without a run has its own place."""
+def _newest_run_first(flows: FlowQuerySet) -> QuerySet[Any]:
+    """Order by the newest run: ids of version 7 grow with time, so a flow without a run has its own place."""
     newest = FlowExecution.objects.alive().filter(flow=OuterRef("pk")).order_by("-created_at", "-id")
-    flows = flows.annotate(last_run_id=Subquery(newest.values("pk")[:1]))
-    return flows.order_by(Coalesce("last_run_id", "pk").desc())
+    return flows.order_by(Coalesce(Subquery(newest.values("pk")[:1]), "pk").desc())
 
 
-def last_runs(execution_ids: Collection[UUID]) -> dict[UUID, LastRun]:
-    """Return these executions with what their tasks report, by id, in two queries."""
-    executions = FlowExecution.objects.filter(pk__in=execution_ids).annotate(
-        task_count=_task_count("flow_id", "flow_version")
-    )
-    statuses, changed_at = _reported(execution_ids)
-    return {
-        execution.pk: LastRun(
-            execution=execution,
-            task_count=execution.task_count,
-            statuses=statuses[execution.pk],
-            changed_at=max(execution.updated_at, changed_at.get(execution.pk, execution.updated_at)),
-        )
-        for execution in executions
-    }
+def last_runs(flow_ids: Sequence[UUID]) -> dict[UUID, list[Run]]:
+    """Return the last runs of flows, oldest first, by flow; the number of queries does not depend on how many."""
+    executions: dict[UUID, list[Execution]] = defaultdict(list)
+    last = _LAST.format(columns=", ".join(COLUMNS), limit=RUNS_SHOWN)
+    for row in fetched(last, [array_of(map(str, flow_ids))]):
+        execution = Execution(*row)
+        executions[execution.flow_id].append(execution)
+    runs: dict[UUID, list[Run]] = defaultdict(list)
+    for run in runs_of(_affordable(list(executions.values()))):
+        runs[run.execution.flow_id].insert(0, run)
+    return runs
 
 
-def _reported(execution_ids: Collection[UUID]) -> tuple[dict[UUID, dict[str, int]], dict[UUID, datetime]]:
-    """Return how many tasks of each execution are in which status, and when the newest of them was reported."""
-    rows = (
-        TaskOutput.objects.filter(flow_execution_id__in=execution_ids, processing_status__isnull=False)
-        .values_list("flow_execution_id", "processing_status")
-        .annotate(Count("pk"), Max("updated_at"))
-    )
-    statuses: dict[UUID, dict[str, int]] = defaultdict(dict)
-    changed_at: dict[UUID, datetime] = {}
-    for execution_id, status, count, newest in rows:
-        statuses[execution_id][status] = count
-        changed_at[execution_id] = max(newest, changed_at.get(execution_id, newest))
-    return statuses, changed_at
-
-
-def _task_count(flow: str, version: str) -> Subquery:
-    """Count the tasks of a flow version in the database: a definition may be large, and only its size is shown."""
-    versions = FlowVersion.objects.filter(flow=OuterRef(flow), number=OuterRef(version))
-    tasks = Func(F("definition__tasks"), function="jsonb_array_length", output_field=IntegerField())
-    return Subquery(versions.values(count=tasks))
+def _affordable(lists: list[list[Execution]]) -> list[Execution]:
+    """Return the newest execution of each list, then the second newest of each and so on, as far as `within` goes."""
+    newest = [executions[0] for executions in lists]
+    older = [executions[place] for place in range(1, RUNS_SHOWN) for executions in lists if place < len(executions)]
+    return newest + (within(older, TASKS_COUNTED) if older else [])

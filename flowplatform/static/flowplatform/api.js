@@ -1,4 +1,4 @@
-/** The REST API as pages read it, with the session cookie. */
+/** The REST API as pages use it, with the session cookie. */
 
 import { backoff, sleep } from "./backoff.js";
 
@@ -8,6 +8,7 @@ export class ApiError extends Error {
   constructor(status, body) {
     super(body?.error?.message ?? `The server answered ${status}.`);
     this.status = status;
+    this.details = body?.error?.details ?? null;
     this.requestId = body?.request_id ?? null;
   }
 
@@ -18,13 +19,38 @@ export class ApiError extends Error {
 }
 
 /** GET one JSON answer; raise ApiError for an error answer and TypeError where none arrives. */
-export async function get(path, query = {}) {
+export async function get(path, query = {}, signal = null) {
   const address = new URL(path, location.origin);
   for (const [name, value] of Object.entries(query)) if (value !== null) address.searchParams.set(name, value);
-  const response = await fetch(address, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE) });
+  return answerOf(await fetch(address, { headers: { Accept: "application/json" }, signal: patience(signal) }));
+}
+
+/**
+ * Send a change, again if no answer comes: the key lets the server know that it is the same one.
+ * @returns {Promise<object>} the answer; raises ApiError where the server refuses
+ */
+export async function change(method, path, body) {
+  const headers = {
+    Accept: "application/json",
+    "Content-Type": "application/json",
+    "X-CSRFToken": document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "",
+    "Idempotency-Key": Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join("-"),
+  };
+  const attempt = async () =>
+    answerOf(await fetch(path, { method, headers, body: JSON.stringify(body), signal: patience(null) }));
+  const giveUp = Date.now() + PATIENCE;
+  return persist(attempt, () => Date.now() < giveUp);
+}
+
+async function answerOf(response) {
   const body = await response.json().catch(() => null);
   if (!response.ok || body === null) throw new ApiError(response.ok ? 502 : response.status, body);
   return body;
+}
+
+function patience(signal) {
+  const limit = AbortSignal.timeout(PATIENCE);
+  return signal ? AbortSignal.any([signal, limit]) : limit;
 }
 
 /** Yield the items of a list that is paged by cursor, one array per page. */

@@ -1,115 +1,272 @@
-/** The tasks of one run: a dense table with a row per task, made once and updated in place. */
+/**
+ * The tasks of a run as a grid: a row per task, made once and updated in place. Rows are moved through with the arrow
+ * keys, selected with Space, and opened with Enter.
+ */
 
 import { setAttribute, setText, stamp } from "../flowplatform/dom.js";
-import { drawName, drawTime } from "../flowplatform/widgets.js";
-import { tookText } from "./run-list.js";
+import { drawName } from "../flowplatform/widgets.js";
 import { duration, elapsed } from "../flowplatform/format.js";
-import { GLYPHS, meaningOf } from "../flowplatform/states.js";
+import { GLYPHS } from "../flowplatform/states.js";
+import { segments } from "./segments.js";
+import { drawTags } from "./tag-chips.js";
 
 const CHUNK = 50; // rows that the browser lays out and paints together, or not at all while they are out of sight
 const CALM = 12; // running bars that are animated; with more of them it would cost more than all the rest
 const MOVING = new Set(["running", "awaiting"]);
 const BEFORE = new Set(["queued", "unreported"]);
+const TICKS = 3; // between which the axis is named
+
+/**
+ * @typedef {object} Listener
+ * @property {(name: string) => void} open a row was opened
+ * @property {(name: string) => void} moved the focus is on another row
+ * @property {(names: Set<string>) => void} selected the selection changed
+ */
 
 export class TaskTable {
-  #root;
-  #run = null;
-  #plan = null;
-  #rows = new Map(); // task name -> the parts of its row
-  #origin = 0; // bars count seconds from here, so that their numbers stay small and never change
+  /** Names of the selected tasks. */
+  selected = new Set();
+  /** Whether there is anything to measure time from. */
+  hasAxis = false;
 
-  constructor(root) {
+  #root;
+  #plan;
+  #listener;
+  #rows = new Map(); // task name -> the parts of its row
+  #order = []; // names of the rows that are shown
+  #model = null;
+  #origin = 0; // bars count seconds from here, so that their numbers stay small and never change
+  #current = null; // name of the row that the Tab key reaches
+  #anchor = null; // where a selection by Shift began
+
+  /**
+   * @param {HTMLTableElement} root
+   * @param {Plan} plan
+   * @param {Listener} listener
+   */
+  constructor(root, plan, listener) {
     this.#root = root;
+    this.#plan = plan;
+    this.#listener = listener;
+    for (const name of plan.names) this.#rows.set(name, this.#makeRow(name));
+    root.append(...chunks([...this.#rows.values()].map(({ root: row }) => row)).map(makeChunk));
+    this.#order = plan.names;
+    this.#setCurrent(this.#order[0] ?? null);
+    root.addEventListener("keydown", (event) => this.#keyed(event));
+    root.addEventListener("click", (event) => this.#clicked(event));
+    root.addEventListener("focusin", (event) => this.#focused(event.target.closest("tr[data-name]")));
   }
 
-  /** Show the tasks of a run. Rows are made anew only for another run or other tasks. */
-  show(run, now) {
-    const hasItsRows = run.plan ? run.plan === this.#plan : run.tasks.size === this.#rows.size;
-    if (run === this.#run && hasItsRows) return;
-    [this.#run, this.#plan, this.#origin] = [run, run.plan, run.createdAt];
-    const names = run.taskNames;
-    this.#rows = new Map(names.map((name) => [name, this.#makeRow(name)]));
-    for (const body of [...this.#root.tBodies]) body.remove();
-    this.#root.append(...chunks([...this.#rows.values()].map(({ root }) => root)).map(makeChunk));
-    for (const name of names) this.draw(name, now);
+  /** Draw all tasks of a model. */
+  show(model, now) {
+    this.#model = model;
+    this.#origin = Date.parse(model.execution.created_at);
+    for (const task of model.tasks.values()) this.draw(task, now);
     this.drawAxis(now);
   }
 
   /** Draw what is known of a task. */
-  draw(name, now) {
-    const row = this.#rows.get(name);
+  draw(task, now) {
+    const row = this.#rows.get(task.name);
     if (!row) return;
-    const task = this.#run.tasks.get(name) ?? null;
-    const { state, word } = meaningOf(task?.status ?? null);
+    const { state, word } = task.meaning;
     setAttribute(row.root, "data-state", state);
     setText(row.glyph, GLYPHS[state]);
-    setText(row.word, word);
+    setText(row.word, wordsOf(task, word));
     setAttribute(row.word, "title", state === "other" ? word : null);
-    drawTime(row.changed, task?.at ?? null);
-    this.#drawBar(row, task, state);
-    this.#drawTook(row, task, state, now);
-  }
-
-  /** Go to the next task in a state, after the one that has the focus; from the last one on to the first. */
-  goTo(state) {
-    const rows = [...this.#rows.values()].map(({ root }) => root);
-    const inState = rows.filter((root) => root.dataset.state === state);
-    const from = rows.indexOf(document.activeElement);
-    const next = inState.find((root) => rows.indexOf(root) > from) ?? inState[0];
-    next?.focus({ preventScroll: true });
-    next?.scrollIntoView({ block: "center" });
+    drawTags(row.tags, task);
+    this.#drawBars(row, task);
+    this.#drawTook(row, task, now);
   }
 
   /** Move what moves with the clock: the axis, open bars with it, and the time of running tasks. */
   tick(now) {
     this.drawAxis(now);
     for (const [name, row] of this.#rows) {
-      if (MOVING.has(row.root.dataset.state)) this.#drawTook(row, this.#run.tasks.get(name), row.root.dataset.state, now);
+      const task = this.#model.tasks.get(name);
+      if (task && MOVING.has(task.meaning.state)) this.#drawTook(row, task, now);
     }
   }
 
-  /** One length for all bars: from the first report to the last one, or to now. CSS scales each bar by it. */
+  /**
+   * One length for all bars: from the first report to the last one, or to now. CSS scales each bar by it, which makes
+   * the browser look at every row: once a second is enough while the run moves.
+   */
   drawAxis(now) {
-    const from = this.#run.startedAt ?? now;
-    const took = Math.max(this.#run.tookAt(now) ?? 0, 1);
-    this.#root.toggleAttribute("data-calm", (this.#run.reported.running ?? 0) <= CALM);
+    const end = this.#model.endAt(now);
+    const from = this.#model.startedAt ?? end;
+    this.hasAxis = this.#model.startedAt !== null;
+    const took = Math.max(end - from, 1);
+    this.#root.toggleAttribute("data-calm", (this.#model.counts.running ?? 0) <= CALM && this.#model.at === null);
     const { style } = this.#root;
     style.setProperty("--from", this.#seconds(from));
     style.setProperty("--now", this.#seconds(from + took));
     style.setProperty("--span", took / 1000);
-    setText(this.#root.querySelector("[data-part=axisEnd]"), tookText(this.#run, now));
+    this.#root.querySelectorAll("[data-part=axis] span").forEach((tick, index) => {
+      setText(tick, this.#model.startedAt === null ? "" : index ? duration((took * index) / TICKS) : "0 s");
+    });
   }
+
+  /**
+   * Show only some rows.
+   * @param {(task: Task) => boolean} wanted
+   * @returns {number} how many
+   */
+  filter(wanted) {
+    this.#order = [];
+    for (const [name, row] of this.#rows) {
+      row.root.hidden = !wanted(this.#model.task(name));
+      if (!row.root.hidden) this.#order.push(name);
+    }
+    for (const body of this.#root.tBodies) {
+      body.style.setProperty("--rows", [...body.rows].filter((row) => !row.hidden).length);
+    }
+    this.#select([...this.selected].filter((name) => !this.#rows.get(name).root.hidden));
+    if (!this.#order.includes(this.#current)) this.#setCurrent(this.#order[0] ?? null);
+    return this.#order.length;
+  }
+
+  /** The task that keys are meant for: the one with the focus. */
+  get current() {
+    return this.#root.contains(document.activeElement) ? this.#current : null;
+  }
+
+  focus(name = this.#current) {
+    const row = this.#rows.get(name);
+    if (!row || row.root.hidden) return;
+    row.root.focus({ preventScroll: true });
+    row.root.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Mark the task whose panel is open. */
+  mark(open) {
+    for (const [name, { root }] of this.#rows) root.toggleAttribute("data-open", name === open);
+    if (open !== null && this.#order.includes(open)) this.#setCurrent(open);
+  }
+
+  clearSelection() {
+    this.#select([]);
+  }
+
+  // --- Keys and clicks ---
+
+  #keyed(event) {
+    const { key, shiftKey } = event;
+    if ((event.ctrlKey || event.metaKey) && key.toLowerCase() === "a") this.#select(this.#order);
+    else if (event.ctrlKey || event.metaKey || event.altKey) return;
+    else if (key === " ") this.#toggle(this.#current);
+    else if (key === "Enter") this.#listener.open(this.#current);
+    else if (!this.#step(key, shiftKey)) return;
+    event.preventDefault();
+  }
+
+  #step(key, extends_) {
+    const last = this.#order.length - 1;
+    const index = this.#order.indexOf(this.#current);
+    const page = Math.max(1, Math.floor(innerHeight / 60));
+    const places = {
+      ArrowDown: index + 1, ArrowUp: index - 1, Home: 0, End: last, PageDown: index + page, PageUp: index - page,
+    };
+    if (!(key in places) || last < 0) return false;
+    const place = Math.min(Math.max(places[key], 0), last);
+    if (extends_) this.#extend(index, place);
+    else this.#anchor = null;
+    this.focus(this.#order[place]);
+    return true;
+  }
+
+  #extend(from, to) {
+    this.#anchor ??= from;
+    const [low, high] = [Math.min(this.#anchor, to), Math.max(this.#anchor, to)];
+    this.#select(this.#order.slice(low, high + 1));
+  }
+
+  #clicked(event) {
+    const row = event.target.closest("tr[data-name]");
+    if (!row) return;
+    const { name } = row.dataset;
+    if (event.target.closest(".pick")) {
+      if (event.shiftKey && this.#current) this.#extend(this.#order.indexOf(this.#current), this.#order.indexOf(name));
+      else this.#toggle(name);
+      this.focus(name);
+    } else {
+      this.focus(name);
+      this.#listener.open(name);
+    }
+  }
+
+  #focused(row) {
+    if (!row || row.dataset.name === this.#current) return;
+    this.#setCurrent(row.dataset.name);
+    this.#listener.moved(row.dataset.name);
+  }
+
+  #setCurrent(name) {
+    if (this.#current !== null) setAttribute(this.#rows.get(this.#current).root, "tabindex", "-1");
+    this.#current = name;
+    if (name !== null) setAttribute(this.#rows.get(name).root, "tabindex", "0");
+  }
+
+  #toggle(name) {
+    this.#anchor = this.#order.indexOf(name);
+    const names = new Set(this.selected);
+    if (!names.delete(name)) names.add(name);
+    this.#select(names);
+  }
+
+  #select(names) {
+    const before = this.selected;
+    this.selected = new Set(names);
+    for (const name of new Set([...before, ...this.selected])) {
+      const { root, pick } = this.#rows.get(name);
+      setAttribute(root, "aria-selected", String(this.selected.has(name)));
+      if (pick) pick.checked = this.selected.has(name);
+    }
+    this.#listener.selected(this.selected);
+  }
+
+  // --- A row ---
 
   #makeRow(name) {
     const row = stamp("task-row");
-    drawName(row.name, this.#run.plan?.labelOf(name) ?? name, this.#run.plan?.describe(name));
+    row.root.dataset.name = name;
+    drawName(row.name, this.#plan.labelOf(name), this.#plan.describe(name));
+    row.pick?.setAttribute("aria-label", `Select ${this.#plan.labelOf(name)}`);
     return row;
   }
 
-  #drawBar(row, task, state) {
-    const begin = this.#startOf(task);
-    row.bar.hidden = begin === null || BEFORE.has(state);
-    if (row.bar.hidden) return;
-    row.bar.style.setProperty("--start", this.#seconds(begin));
-    row.bar.style.setProperty("--end", MOVING.has(state) ? "var(--now)" : this.#seconds(task.at));
+  #drawBars(row, task) {
+    const bars = segments(task.steps);
+    while (row.bars.childElementCount > bars.length) row.bars.lastElementChild.remove();
+    while (row.bars.childElementCount < bars.length) {
+      row.bars.append(Object.assign(document.createElement("span"), { className: "bar-of-task" }));
+    }
+    bars.forEach(({ state, from, to }, index) => {
+      const bar = row.bars.children[index];
+      setAttribute(bar, "data-state", state);
+      bar.toggleAttribute("data-open", to === null);
+      bar.style.setProperty("--start", this.#seconds(from));
+      bar.style.setProperty("--end", to === null ? "var(--now)" : this.#seconds(to));
+    });
   }
 
-  #drawTook(row, task, state, now) {
-    const { attempts } = this.#run.history?.of(task?.name) ?? {};
-    const begin = this.#startOf(task);
-    const took = begin === null || BEFORE.has(state) ? "" : MOVING.has(state) ? elapsed(now - begin) : duration(task.at - begin);
-    const attempt = attempts > 1 ? `attempt ${attempts}` : "";
+  #drawTook(row, task, now) {
+    const { state } = task.meaning;
+    const begin = task.startedAt;
+    const isMoving = MOVING.has(state);
+    const end = isMoving ? this.#model.endAt(now) : task.at;
+    const took = begin === null || BEFORE.has(state) ? "" : isMoving ? elapsed(end - begin) : duration(end - begin);
+    const attempt = task.attempts > 1 ? `attempt ${task.attempts}` : "";
     setText(row.took, [took, attempt].filter(Boolean).join(", "));
-  }
-
-  /** When a task first ran, as far as the history is known. */
-  #startOf(task) {
-    return task && (this.#run.history?.of(task.name).startedAt ?? null);
   }
 
   #seconds(milliseconds) {
     return ((milliseconds - this.#origin) / 1000).toFixed(3);
   }
+}
+
+function wordsOf(task, word) {
+  return [word, task.isEdited ? "edited" : "", task.isStale ? "stale" : ""].filter(Boolean).join(", ");
 }
 
 function chunks(rows) {
