@@ -16,6 +16,7 @@ class Client:
     """One kept connection that sends JSON."""
 
     def __init__(self, url: str, token: str) -> None:
+        self.url = url
         address = urlsplit(url)
         self._connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port)
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
