@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Page
+from playwright.sync_api import Page, ViewportSize
 
 from tests.browser import NARROW, WIDE
 
@@ -21,13 +21,17 @@ _SERIOUS = ("serious", "critical")
 
 
 def check_accessibility(
-    page: Page, *, schemes: Sequence[Scheme] = ("light", "dark"), allowing: Collection[str] = ()
+    page: Page,
+    *,
+    schemes: Sequence[Scheme] = ("light", "dark"),
+    sizes: Sequence[ViewportSize] = (WIDE, NARROW),
+    allowing: Collection[str] = (),
 ) -> None:
     """Fail with a readable list if axe finds something serious or critical; `allowing` are ids of rules."""
     before = page.viewport_size
     problems: dict[str, list[str]] = {}
     page.evaluate(AXE_SCRIPT)
-    for size in (WIDE, NARROW):
+    for size in sizes:
         page.set_viewport_size(size)
         for scheme in schemes:
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")

@@ -35,7 +35,15 @@ import httpx
 import pytest
 from django.contrib.auth.hashers import make_password
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, WebError, WebSocketRoute
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    ViewportSize,
+    WebError,
+    WebSocketRoute,
+)
 
 from flowplatform.accounts.models import Organization, User
 from flowplatform.accounts.services import ensure_member
@@ -43,8 +51,8 @@ from tests import builders
 from tests.chromium import CHROMIUM, MissingChromiumError
 from tests.stack import Stack
 
-WIDE = {"width": 1440, "height": 900}
-NARROW = {"width": 360, "height": 740}
+WIDE: ViewportSize = {"width": 1440, "height": 900}
+NARROW: ViewportSize = {"width": 360, "height": 740}
 _PATIENCE_MS = 10_000
 
 

@@ -24,9 +24,14 @@ _running = ExitStack()
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     _running.callback(shutil.rmtree, DATA_DIR, ignore_errors=True)
-    if not session.config.option.collectonly:
+    if not (session.config.option.collectonly or _only_hands_out(session.config)):
         _running.enter_context(embedded.servers(DATA_DIR))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     _running.close()
+
+
+def _only_hands_out(config: pytest.Config) -> bool:
+    """Say whether this process runs no test itself: `make test` has several that do, each with servers of its own."""
+    return bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")

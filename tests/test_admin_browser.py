@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from executions.models import FlowExecution, TaskExecution
 from flowplatform.accounts.models import Organization, ServiceToken
 from tests.accessibility import Scheme, check_accessibility
-from tests.browser import NARROW, Tenant, Visit
+from tests.browser import NARROW, WIDE, Tenant, Visit
 from tests.builders import make_token
 from tests.test_admin import MODELS, STREAMS, TAGS, TOKENS, list_of
 
@@ -64,19 +64,28 @@ def ready(page: Page, address: str) -> None:
     page.wait_for_function("!document.documentElement.hasAttribute('x-cloak')")
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_lives_under_the_policy_and_is_accessible(
-    visit: Visit, tenant: Tenant, rows: FlowExecution, scheme: Scheme
+@pytest.mark.timeout(300)
+def test_every_page_lives_under_the_policy_is_accessible_and_fits(
+    visit: Visit, tenant: Tenant, rows: FlowExecution
 ) -> None:
-    page = visit(tenant.staff)
+    page = visit(tenant.staff, color_scheme="light")
     for address in addresses(tenant.organization):
-        page.emulate_media(color_scheme=scheme)  # before the page: its theme follows a moment after a change
+        page.set_viewport_size(WIDE)
         ready(page, address)
-        check_accessibility(page, schemes=[scheme])
+        check_accessibility(page, schemes=["light"], sizes=[WIDE])
         page.set_viewport_size(NARROW)
         width = page.evaluate("new Promise((tell) => setTimeout(() => tell(document.documentElement.scrollWidth), 50))")
         assert width <= NARROW["width"], f"{address} is {width} px wide"
+
+
+@pytest.mark.parametrize("kind", ["", "tags/tasktag/", "accounts/user/add/", "accounts/organization/{}/change/"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_kind_of_page_is_accessible_in_both_themes_and_widths(
+    visit: Visit, tenant: Tenant, rows: FlowExecution, scheme: Scheme, kind: str
+) -> None:
+    page = visit(tenant.staff, color_scheme=scheme)
+    ready(page, f"/admin/{kind.format(tenant.organization.pk)}")
+    check_accessibility(page, schemes=[scheme])
 
 
 def test_the_sign_in_of_the_admin_is_accessible(visit: Visit) -> None:
