@@ -1,7 +1,7 @@
 """`make screenshots`: the pictures of docs/pages.md, of a platform of its own with a few runs on it.
 
 1. a platform starts in a temporary folder, and a worker's story is told to it (`_tell`)
-2. every page of `PAGES` is opened: light and dark on a wide screen, light on a narrow one
+2. every page of `PAGES` is opened in its looks: light and dark on a wide screen, light on a narrow one
 3. docs/images gets one small PNG each
 
 A new page is a line of `PAGES`; a page with something to click first has a function there.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +37,12 @@ _COLORS = 128  # of the palette; with more the files grow, and nothing looks bet
 
 @dataclass(frozen=True)
 class Shot:
-    """A page: its address, in which `{flow}` and `{run}` are ids, and what is done before the picture is taken."""
+    """A page: its address (`{flow}` and `{run}` are ids), what is done before a picture, and which looks it has."""
 
     address: str
     prepare: Callable[[Page], None] = lambda page: None
     signed_in: bool = True
+    looks: Sequence[str] = ("light", "dark", "narrow")
 
 
 def _live(page: Page) -> None:
@@ -52,14 +53,15 @@ def _documentation(page: Page) -> None:
     page.locator(".opblock").first.wait_for()
 
 
+_WIDE = ("light", "dark")
 PAGES = {
-    "sign-in": Shot("/login/", signed_in=False),
+    "sign-in": Shot("/login/", signed_in=False, looks=_WIDE),
     "flows": Shot("/"),
-    "flow": Shot("/flows/{flow}/"),
+    "flow": Shot("/flows/{flow}/", looks=_WIDE),
     "execution": Shot("/executions/{run}/", _live),
     "review": Shot("/review/"),
-    "admin": Shot("/admin/"),
-    "api": Shot("/api/docs/", _documentation),
+    "admin": Shot("/admin/", looks=_WIDE),
+    "api": Shot("/api/docs/", _documentation, looks=("light",)),
 }
 
 
@@ -181,10 +183,15 @@ def main(wanted: list[str]) -> None:
         state = _sign_in(browser, url, demo)
         for name in wanted or PAGES:
             shot = PAGES[name]
-            for look, options in _LOOKS.items():
+            for look in shot.looks:
                 signed_in = {"storage_state": state} if shot.signed_in else {}
                 context = browser.new_context(
-                    base_url=url, locale="en-US", timezone_id="UTC", reduced_motion="reduce", **options, **signed_in
+                    base_url=url,
+                    locale="en-US",
+                    timezone_id="UTC",
+                    reduced_motion="reduce",
+                    **_LOOKS[look],
+                    **signed_in,
                 )
                 picture = _small(_take(context.new_page(), shot, shot.address.format(**ids)))
                 path = IMAGES / f"{name}-{look}.png"

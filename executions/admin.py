@@ -4,15 +4,30 @@ from typing import Any
 
 from django.contrib import admin
 from django.urls import reverse
-from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
 
-from executions.models import Flow, FlowExecution, FlowVersion, TaskExecution, TaskOutput, TaskStatus, WaitingTask
+from executions.models import (
+    ExecutionStatus,
+    Flow,
+    FlowExecution,
+    FlowVersion,
+    TaskExecution,
+    TaskOutput,
+    TaskStatus,
+    WaitingTask,
+)
 from flowplatform.accounts.organization_filter import OrganizationFilter
 from flowplatform.admin_lists import links, list_address, status_badge
 from flowplatform.readonly_admin import ReadOnlyAdmin
 
 # What belongs to an execution has an index by execution and none by organization: the filter goes the indexed way.
 OfExecution = OrganizationFilter.through("flow_execution")
+
+
+def page_of(execution: FlowExecution) -> str:
+    """Return where people look at an execution; "" where nobody does any more."""
+    is_deleted = execution.status == ExecutionStatus.DELETED
+    return "" if is_deleted else reverse("execution-page", args=[execution.pk])
 
 
 @admin.register(Flow)
@@ -29,9 +44,9 @@ class FlowAdmin(ReadOnlyAdmin):
     def elsewhere(self, flow: Flow) -> str:
         """Where people look at the flow, and its executions here."""
         return links(
-            (reverse("flow-page", args=[flow.pk]), "Page"),
             (list_address("executions_flowexecution", q=flow.pk), "Executions"),
             (list_address("notifications_event", q=flow.pk), "Events"),
+            page=reverse("flow-page", args=[flow.pk]),
         )
 
 
@@ -69,11 +84,11 @@ class FlowExecutionAdmin(ReadOnlyAdmin):
     def elsewhere(self, execution: FlowExecution) -> str:
         """Where people look at the execution, and what the admin knows of it."""
         return links(
-            (reverse("execution-page", args=[execution.pk]), "Page"),
             (list_address("executions_taskstatus", q=execution.pk), "History"),
             (list_address("executions_taskexecution", q=execution.pk), "Attempts"),
             (list_address("executions_taskoutput", q=execution.pk), "States"),
             (list_address("tags_tasktag", q=execution.pk), "Tags"),
+            page=page_of(execution),
         )
 
 
@@ -88,7 +103,7 @@ class OfTaskAdmin(ReadOnlyAdmin):
     @admin.display(description="see")
     def elsewhere(self, row: Any) -> str:
         """Where people look at the execution."""
-        return links((reverse("execution-page", args=[row.flow_execution_id]), "Page"))
+        return links(page=page_of(row.flow_execution))
 
 
 @admin.register(TaskStatus)
@@ -149,10 +164,19 @@ class TaskOutputAdmin(OfTaskAdmin):
 
 @admin.register(WaitingTask)
 class WaitingTaskAdmin(OfTaskAdmin):
-    """What waits for a person; the database keeps the list."""
+    """What says that it waits for a person, and whether a verdict or the end of its run settled that."""
 
-    list_display = ("task_name", "state", "since", "organization", "flow_execution", "elsewhere")
-    list_filter = (OrganizationFilter,)
+    list_display = (
+        "task_name",
+        "state",
+        "since",
+        "is_decided",
+        "is_over",
+        "organization",
+        "flow_execution",
+        "elsewhere",
+    )
+    list_filter = (("is_decided", BooleanRadioFilter), ("is_over", BooleanRadioFilter), OrganizationFilter)
     list_select_related = ("organization", "flow_execution")
     ordering = ("since", "task_output")
     search_fields = ("task_output__id", "flow_execution__id")

@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import get_fields_from_path, quote, unquote
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet, UUIDField
@@ -23,8 +24,11 @@ from django.utils.text import smart_split, unescape_string_literal
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
+from flowplatform.ids import as_uuid
+
 COUNTED = 10_000  # rows of a list that are counted and paged through; older ones are found by search and filters
 JSON_SHOWN = 20_000  # characters of a JSON column on its page
+FOR_MEMBERS = "For members of the organization; others find nothing there"
 
 
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
@@ -51,10 +55,18 @@ class IdSearch(ModelAdmin):  # type: ignore[misc]
     list_filter_submit = True  # several filters are chosen, then applied at once
     list_fullwidth = True
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Refuse what no column can hold before a filter asks the database for it."""
+        if any("\0" in text for name, texts in request.GET.lists() for text in texts if name != SEARCH_VAR):
+            raise IncorrectLookupParameters
+        return super().get_changelist_instance(request)
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Narrow to the rows that match every word; none of our lists searches over relations to many."""
+        if "\0" in search_term:  # no column can hold it, and the database refuses the question
+            return queryset.none(), False
         for word in _words(search_term):
             queryset = self.matching(queryset, word, self.get_search_fields(request))
         return queryset, False
@@ -158,22 +170,16 @@ def json_field(name: str) -> Callable[[Any], str]:
     return show
 
 
-def links(*pairs: tuple[str, str]) -> str:
-    """Return addresses and their words as links beside each other."""
-    return format_html('<span class="links">{}</span>', format_html_join(" ", '<a href="{}">{}</a>', pairs))
+def links(*pairs: tuple[str, str], page: str = "", page_title: str = "Page") -> str:
+    """Return addresses and their words as links beside each other, before them one to a page of members."""
+    of_members = format_html('<a href="{}" title="{}">{}</a> ', page, FOR_MEMBERS, page_title) if page else ""
+    others = format_html_join(" ", '<a href="{}">{}</a>', pairs)
+    return format_html('<span class="links">{}{}</span>', of_members, others)
 
 
 def list_address(model: str, **query: object) -> str:
     """Return the address of a model's list, `executions_taskstatus` say, with a search (`q`) or filters."""
     return f"{reverse(f'admin:{model}_changelist')}?{urlencode(query)}"
-
-
-def as_uuid(text: str) -> UUID | None:
-    """Return the UUID that the text spells, if it does."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _words(term: str) -> Iterator[str]:

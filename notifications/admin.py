@@ -15,12 +15,13 @@ from unfold.contrib.filters.admin import DropdownFilter
 
 from flowplatform.accounts.models import Organization
 from flowplatform.accounts.organization_filter import OrganizationFilter
-from flowplatform.admin_lists import WithButton, as_uuid
+from flowplatform.admin_lists import WithButton
+from flowplatform.ids import as_uuid
 from flowplatform.readonly_admin import ReadOnlyAdmin
 from notifications.backlog import LATE, as_text
 from notifications.models import Event, Stream
 from notifications.relay import flows_waiting
-from notifications.retry import Retried, retry
+from notifications.retry import MOST, Retried, retry
 
 TYPES_AMONG = 1_000  # the newest events whose types are offered: looking through the whole log takes too long
 
@@ -144,7 +145,7 @@ class StreamAdmin(WithButton, ReadOnlyAdmin):
     def _retry_all(self, request: HttpRequest) -> HttpResponse:
         if not self.has_retry_permission(request):
             raise PermissionDenied
-        _tell(request, retry(flows_waiting(older_than=timedelta(0))))
+        _tell(request, retry(flows_waiting(older_than=timedelta(0), limit=MOST + 1)))
         return self._back(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -9,7 +9,8 @@ plot. Live processes number what the workers leave; that is in the backlog of th
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ import orjson
 import redis
 from django.conf import settings
 from django.utils import timezone
+from pydantic import TypeAdapter, ValidationError
 
 from notifications.backlog import read_backlog
 from notifications.relay import EventRow
@@ -91,11 +93,20 @@ def write_line(line: LagLine) -> None:
         commands.execute()
 
 
+_line = TypeAdapter(LagLine)
+
+
 def read_lines() -> list[LagLine]:
-    """Return what is kept, oldest first. Raises redis.RedisError."""
+    """Return what is kept and can be read, oldest first. Raises redis.RedisError."""
     with _client() as client:
         texts: Any = client.lrange(KEY, 0, -1)
-        return [LagLine(**orjson.loads(text)) for text in texts]
+    return list(_readable(texts))
+
+
+def _readable(texts: Iterable[bytes]) -> Iterator[LagLine]:
+    for text in texts:
+        with suppress(ValidationError):  # another version's, or not ours
+            yield _line.validate_json(text)
 
 
 lag_meter = LagMeter(write_line)

@@ -7,12 +7,12 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.urls import reverse
 from django.utils.formats import localize
 from django.utils.html import format_html
 from rest_framework.exceptions import NotFound
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
+from executions.admin import page_of
 from executions.models import ExecutionStatus
 from flowplatform.accounts.models import User
 from flowplatform.accounts.organization_filter import OrganizationFilter
@@ -84,8 +84,9 @@ class TaskTagAdmin(WithButton, ReadOnlyAdmin):
     def elsewhere(self, tag: TaskTag) -> str:
         """Where people look at the execution, and its other tags."""
         return links(
-            (reverse("execution-page", args=[tag.flow_execution_id]), "Page of the execution"),
             (list_address("tags_tasktag", q=tag.flow_execution_id), "All tags of the execution"),
+            page=page_of(tag.flow_execution),
+            page_title="Page of the execution",
         )
 
     @admin.display

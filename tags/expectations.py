@@ -16,7 +16,8 @@ from tags.serializers import tag_answer
 
 Place = tuple[UUID, str, str]  # execution, task name, type
 
-# The index of live tags leads to those of a task, the one of the trail to all tags of an execution.
+# The index of live tags leads to those of a task, the one of the trail to all tags of an execution. `OFFSET 0` keeps
+# the planner from reading all tags of everybody first.
 _LIVE = """
     SELECT tag.* FROM unnest(%(executions)s::uuid[], %(names)s::text[], %(types)s::text[])
         AS wanted (flow_execution_id, task_name, tag_type)
@@ -24,6 +25,7 @@ _LIVE = """
         SELECT * FROM tags_tasktag AS tag
         WHERE tag.flow_execution_id = wanted.flow_execution_id AND tag.task_name = wanted.task_name
           AND tag.tag_type = wanted.tag_type AND tag.status = 'active'
+        OFFSET 0
     ) AS tag
     ORDER BY tag.created_at, tag.id
 """

@@ -43,6 +43,7 @@ from playwright.sync_api import (
     ViewportSize,
     WebError,
     WebSocketRoute,
+    expect,
 )
 
 from flowplatform.accounts.models import Organization, User
@@ -53,7 +54,8 @@ from tests.stack import Stack
 
 WIDE: ViewportSize = {"width": 1440, "height": 900}
 NARROW: ViewportSize = {"width": 360, "height": 740}
-_PATIENCE_MS = 10_000
+_PATIENCE_MS = 15_000
+expect.set_options(timeout=_PATIENCE_MS)
 
 
 # --- The browser --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ PAGES: dict[str, tuple[str, str]] = {
     # name: (address, who looks)
     "sign-in": ("/login/", "nobody"),
     "flows": ("/", "member"),
-    "flow": ("/flows/{flow}/?execution={run}", "member"),
+    "flow": ("/flows/{flow}/", "member"),
     "execution": ("/executions/{run}/", "member"),
     "review": ("/review/", "member"),
     "404": ("/no-such-page/", "member"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -22,11 +23,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from executions.models import ExecutionStatus, FlowExecution, TaskExecution, TaskStatus
+from executions.models import ExecutionStatus, FlowExecution, TaskExecution, TaskStatus, WaitingTask
 from flowplatform import admin_lists
 from flowplatform.accounts.models import SCOPES, Membership, Organization, ServiceAccount, ServiceToken, User
 from flowplatform.accounts.services import ensure_member
-from notifications import retry
+from notifications import admin as notifications_admin
+from notifications import relay, retry
 from notifications.layer import layer_sender
 from notifications.models import Event, Stream
 from notifications.relay import number_pending
@@ -137,6 +139,20 @@ def test_every_model_has_a_list_a_search_and_a_page(
 def test_no_search_term_is_an_error(staff: Client, model: type[models.Model]) -> None:
     for term in (str(uuid4()), "no-uuid", 'two "quoted words"', '"', "%", "caf\u00e9", "\0"):
         assert staff.get(list_of(model), {"q": term}).status_code == 200, term
+
+
+@each_model
+def test_no_choice_of_a_filter_is_an_error(staff: Client, model: type[models.Model]) -> None:
+    names = [field.name for field in model._meta.fields if isinstance(field, models.CharField)]
+    for name in ("organization", "type", *(f"{name}__exact" for name in names)):
+        for value in ("\0", "no-such"):
+            answer = staff.get(list_of(model), {name: value}, follow=True)
+            assert answer.status_code < 500, name  # 400 for what is no filter, like passwords
+
+
+def test_no_word_that_an_organization_is_looked_for_by_is_an_error(staff: Client) -> None:
+    field = {"app_label": "accounts", "model_name": "membership", "field_name": "organization"}
+    assert staff.get("/admin/autocomplete/", {"term": "\0", **field}).json()["results"] == []
 
 
 @pytest.mark.parametrize("model", BY_ID, ids=lambda model: model.__name__)
@@ -341,6 +357,34 @@ def test_an_execution_leads_to_its_page_its_history_its_attempts_and_its_tags(
         for place in ("executions/taskstatus", "executions/taskexecution", "tags/tasktag"):
             assert f'href="/admin/{place}/?q={execution.pk}"' in page
             assert listed(staff.get(f"/admin/{place}/?q={execution.pk}"))
+
+
+def test_nothing_leads_to_the_page_of_a_deleted_execution(staff: Client, organization: Organization) -> None:
+    execution = make_one_of_each(organization)
+    FlowExecution.objects.filter(pk=execution.pk).update(status=ExecutionStatus.DELETED)
+    lists = ("flowexecution", "taskstatus", "taskexecution", "taskoutput", "waitingtask")
+    for path in (*(f"executions/{name}/" for name in lists), "tags/tasktag/"):
+        page = staff.get(f"/admin/{path}")
+        assert listed(page)
+        assert f'href="/executions/{execution.pk}/"' not in page.content.decode()
+
+
+def test_the_list_of_what_waits_tells_what_is_settled(staff: Client, organization: Organization) -> None:
+    api = Api(make_token(organization))
+    runs = [make_execution(make_flow(organization)) for _ in range(3)]
+    for run in runs:
+        api.post(f"/api/flow-executions/{run.pk}/task-status", statuses(("extract", "requires_review")))
+    decided, over, waits = (WaitingTask.objects.get(flow_execution=run).pk for run in runs)
+    add_tag(api, str(runs[0].pk))
+    FlowExecution.objects.filter(pk=runs[1].pk).update(status=ExecutionStatus.CANCELLED)
+
+    def found(**query: object) -> set[Any]:
+        return listed(staff.get("/admin/executions/waitingtask/", {**of(organization), **query}))
+
+    assert found() == {decided, over, waits}
+    assert found(is_decided__exact=1) == {decided}
+    assert found(is_over__exact=1) == {over}
+    assert found(is_decided__exact=0, is_over__exact=0) == {waits}
 
 
 def test_an_organization_shows_its_members_its_programs_and_its_flows(
@@ -745,6 +789,32 @@ def test_a_retry_that_has_no_time_left_says_what_it_left(
     flow_id = make_execution(make_flow(organization)).flow_id
     assert "for want of time: 1 flow. Press again." in text(staff.post(f"{STREAMS}retry/", follow=True))
     assert waiting_of(flow_id) == 1
+
+
+def test_a_retry_looks_at_the_clock_after_every_batch(
+    staff: Client, organization: Organization, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow_ids = [make_execution(make_flow(organization)).flow_id for _ in range(3)]
+
+    ticks = iter((0.0, 0.0))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: next(ticks, 99.0)))
+    monkeypatch.setattr(relay, "FLOWS", 1)  # in one batch
+    page = text(staff.post(f"{STREAMS}retry/", follow=True))
+    assert "Numbered 1 event of 1 flow." in page
+    assert "for want of time: 2 flows. Press again." in page
+    assert waiting_of(*flow_ids) == 2
+
+
+def test_a_retry_of_very_many_flows_says_that_more_may_be_left(
+    staff: Client, organization: Organization, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (retry, notifications_admin):
+        monkeypatch.setattr(module, "MOST", 2)
+    flow_ids = [make_execution(make_flow(organization)).flow_id for _ in range(4)]
+    page = text(staff.post(f"{STREAMS}retry/", follow=True))
+    assert "Numbered 2 events of 2 flows." in page
+    assert "at least 1 flow. Press again." in page
+    assert waiting_of(*flow_ids) == 2
 
 
 def test_a_retry_wants_a_post_and_a_permission(organization: Organization, staff: Client, quiet: None) -> None:

@@ -5,12 +5,13 @@ That a console stays empty, and no policy is violated, is watched by `complaints
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.utils import timezone
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, expect
 
 from executions.models import FlowExecution, TaskExecution
 from flowplatform.accounts.models import Organization, ServiceToken
@@ -20,6 +21,7 @@ from tests.builders import make_token
 from tests.test_admin import MODELS, STREAMS, TAGS, TOKENS, list_of
 
 HOSTILE = "<script>alert(1)</script>"
+MORE_ROWS = ["#result_list tbody:nth-of-type(n+6)"]  # the rows of other tests: five are enough
 
 
 @pytest.fixture
@@ -72,9 +74,11 @@ def test_every_page_lives_under_the_policy_is_accessible_and_fits(
     for address in addresses(tenant.organization):
         page.set_viewport_size(WIDE)
         ready(page, address)
-        check_accessibility(page, schemes=["light"], sizes=[WIDE])
+        check_accessibility(page, schemes=["light"], sizes=[WIDE], leaving_out=MORE_ROWS)
         page.set_viewport_size(NARROW)
-        width = page.evaluate("new Promise((tell) => setTimeout(() => tell(document.documentElement.scrollWidth), 50))")
+        with suppress(Error):  # what unfolds by a script takes a moment
+            page.wait_for_function("document.documentElement.scrollWidth <= innerWidth", timeout=2000)
+        width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= NARROW["width"], f"{address} is {width} px wide"
 
 
@@ -85,7 +89,7 @@ def test_every_kind_of_page_is_accessible_in_both_themes_and_widths(
 ) -> None:
     page = visit(tenant.staff, color_scheme=scheme)
     ready(page, f"/admin/{kind.format(tenant.organization.pk)}")
-    check_accessibility(page, schemes=[scheme])
+    check_accessibility(page, schemes=[scheme], leaving_out=MORE_ROWS)
 
 
 def test_the_sign_in_of_the_admin_is_accessible(visit: Visit) -> None:
@@ -130,7 +134,7 @@ def test_the_menu_the_search_and_the_theme_work_by_keyboard(visit: Visit, tenant
     page.locator("body").click(position={"x": 700, "y": 20})
     page.keyboard.press("Control+k")
     page.get_by_placeholder("Type to search").press_sequentially("membership")
-    expect(page.locator("#command-results-list li")).not_to_have_count(0)
+    expect(page.locator("#command-results-list li").first).to_contain_text(re.compile("member", re.IGNORECASE))
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("/admin/accounts/membership/"))

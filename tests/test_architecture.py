@@ -30,6 +30,7 @@ FOUNDATION = frozenset(
         "env",
         "errors",
         "fields",
+        "ids",
         "logfiles",
         "openapi",
         "parsers",

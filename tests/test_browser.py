@@ -134,4 +134,4 @@ def test_a_page_learns_of_the_network_of_its_sockets_and_of_the_server(
 
     with without_server(platform, complaints):
         expect(indicator).to_have_attribute("data-live", re.compile("reconnecting|offline"))
-    expect(indicator).to_have_attribute("data-live", "live")
+    expect(indicator).to_have_attribute("data-live", "live", timeout=30_000)

@@ -276,8 +276,41 @@ def test_nothing_is_lost_silently_when_a_decision_does_not_get_through(
     complaints.expect("status of 400")
     row(page, "extract").click()
     page.keyboard.press("a")
-    expect(page.locator("#toasts")).to_contain_text("Nothing was written: No.")
+    expect(page.locator("#toasts")).to_contain_text("Not written: No.")
     expect(tags_of(page, "extract")).to_be_empty()
+
+
+def test_a_key_that_is_held_down_decides_once(page: Page, tenant: Tenant, run: Any) -> None:
+    open_run(page, run)
+    row(page, "extract").click()
+    for _ in range(5):
+        page.keyboard.down("a")
+    page.keyboard.up("a")
+    expect(tags_of(page, "extract")).to_contain_text("approved")
+    expect(page.locator("#toasts > *")).to_have_count(1)
+    assert len(tenant.service("GET", f"/api/task-tags?flow_execution_id={run['id']}")) == 1
+
+
+def test_a_selection_that_is_out_of_sight_is_not_decided_on(page: Page, tenant: Tenant, run: Any) -> None:
+    open_run(page, run)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Control+a")
+    page.get_by_role("link", name="Graph").click()
+    page.keyboard.press("a")
+    expect(page.locator("#toasts")).to_contain_text("Select a task first")
+    assert tenant.service("GET", f"/api/task-tags?flow_execution_id={run['id']}") == []
+
+
+def test_single_letters_can_be_switched_off(page: Page, tenant: Tenant, run: Any) -> None:
+    open_run(page, run, "?task=extract")
+    page.keyboard.press("?")
+    page.get_by_label("Single letters are keys").uncheck()
+    page.keyboard.press("Escape")
+    page.reload()
+    expect(page.locator("#panel h2")).to_have_text("extract")
+    page.keyboard.press("a")
+    page.wait_for_timeout(300)
+    assert tenant.service("GET", f"/api/task-tags?flow_execution_id={run['id']}") == []
 
 
 # --- The address is the state ---
@@ -308,7 +341,7 @@ def test_the_past_is_looked_at_with_the_slider_and_by_its_address(
     slider = page.get_by_label("As of", exact=True)
     with page.expect_response(re.compile("include_deleted=true")):
         slider.focus()
-    page.wait_for_timeout(100)
+    expect(slider).to_have_attribute("max", "4")  # queued, running, tagged, completed; and now
     page.keyboard.press("ArrowLeft")  # the last change
     page.keyboard.press("ArrowLeft")  # the tag
     expect(row(page, "extract").locator(".state")).to_have_text("running")
@@ -319,10 +352,27 @@ def test_the_past_is_looked_at_with_the_slider_and_by_its_address(
     colleague = visit(tenant.make_user())
     colleague.goto(page.url)
     expect(row(colleague, "extract").locator(".state")).to_have_text("running")
+    before = slider.input_value()
+    slider.focus()
+    page.keyboard.press("ArrowUp")
+    assert int(slider.input_value()) == int(before) + 1
+    page.keyboard.press("ArrowDown")
     tenant.service.report(run, ("classify", "running"))
     expect(row(page, "classify").locator(".state")).to_have_text("not started")
     page.get_by_role("button", name="Back to now").click()
     expect(row(page, "classify").locator(".state")).to_have_text("running")
+
+
+def test_who_goes_back_while_the_past_is_on_its_way_is_in_the_present(page: Page, tenant: Tenant, run: Any) -> None:
+    tenant.service.report(run, ("extract", "running"))
+    moment = tenant.service("GET", f"/api/flow-executions/{run['id']}")["created_at"]
+    open_run(page, run)
+    page.evaluate("at => history.pushState(null, '', `?at=${at}`)", moment)
+    page.evaluate("() => dispatchEvent(new PopStateEvent('popstate'))")
+    page.go_back()
+    page.wait_for_timeout(500)
+    expect(row(page, "extract").locator(".state")).to_have_text("running")
+    assert "at=" not in page.url
 
 
 def test_the_graph_and_the_history_move_too(page: Page, tenant: Tenant, run: Any) -> None:

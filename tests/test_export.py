@@ -133,9 +133,10 @@ def test_the_filter_of_the_page_is_that_of_the_file(browser: Client, flow: Flow,
         assert [run["run_number"] for run in orjson.loads(content(answer))] == numbers
 
 
-def test_the_file_has_all_pages(browser: Client, flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", ["PART", "PART_TASKS"])
+def test_the_file_has_all_pages(browser: Client, flow: Flow, most: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_list, "_CHUNK", 2)
-    monkeypatch.setattr(list_exports, "PART", 2)
+    monkeypatch.setattr(list_exports, most, 2)
     for _ in range(7):
         make_execution(flow)
     rows = csv_of(browser.get(address("flow-export", flow, "csv")))

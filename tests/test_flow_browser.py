@@ -1,6 +1,7 @@
 """The lists of flows and of runs in a real browser: they move by themselves, and what people do there stays."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -127,11 +128,12 @@ def test_hundreds_of_changes_cost_a_few_requests(page: Page, tenant: Tenant, flo
     page.wait_for_timeout(1500)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "x-fragment" in request.headers else None)
+    begin = time.monotonic()
     for number in range(60):
         tenant.service.report(run, ("extract", f"step {number}"))
     tenant.service.report(run, *[(name, "completed") for name in ("extract", "classify", "report")])
     expect(row(page, run["id"])).to_contain_text("3 of 3")
-    assert 1 <= len(asked) <= 6
+    assert 1 <= len(asked) <= 2 + (time.monotonic() - begin)  # once a second
 
 
 def test_who_is_refused_by_the_socket_but_signed_in_is_not_sent_around(page: Page, flow: Any) -> None:

@@ -84,7 +84,7 @@ def test_whoever_is_overtaken_learns_who_was_faster_and_writes_nothing(
     assert [(tag["tag"], tag["task_name"]) for tag in tags] == [("rejected", "extract")]
     expect(row(page, "classify")).to_have_attribute("aria-selected", "true")
     page.unroute("**/review/")
-    expect(rows(page)).to_have_count(1)
+    expect(rows(page)).to_have_count(1, timeout=30_000)
 
 
 def test_a_decision_is_marked_until_the_server_confirms_it_and_survives_a_bad_network(
@@ -122,7 +122,7 @@ def test_more_than_a_batch_can_carry_is_decided_in_several(
     expect(page.locator(".toast")).to_contain_text(f"{bob.username} tagged task-149 “approved”")
     expect(page.locator(".toast")).to_contain_text("Only the first 100 of yours were written")
     page.unroute("**/review/")
-    expect(rows(page)).to_have_count(49)
+    expect(rows(page)).to_have_count(49, timeout=30_000)
     expect(page.get_by_text("49 selected")).to_be_visible()
     page.keyboard.press("a")
     expect(rows(page)).to_have_count(0)

@@ -238,6 +238,24 @@ def test_tasks_of_executions_that_are_over_do_not_wait(
         assert set(names(browser)) == {"extract", "classify", "report"}
 
 
+@pytest.mark.parametrize("end", ["cancelled", "deleted"])
+def test_what_asks_in_dead_runs_does_not_crowd_out_what_waits(
+    browser: Client, member: User, execution: FlowExecution, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names_of_dead = [f"task-{i}" for i in range(2 * waiting.MANY + 1)]
+    dead = make_execution(make_flow(execution.organization, *names_of_dead))
+    for begin in range(0, len(names_of_dead), 100):
+        change(member, *[operation(dead, name, "requires_review") for name in names_of_dead[begin : begin + 100]])
+    FlowExecution.objects.filter(pk=dead.pk).update(status=end)
+    if end == "cancelled":  # and a worker has not heard of it
+        report(dead, *[(name, "awaiting_input") for name in names_of_dead[:50]])
+    tag(member, execution, "extract", "requires_review")
+    report(execution, ("classify", "awaiting_input"))
+    assert waiting.count_waiting(make_actor(execution.organization)) == 2
+    monkeypatch.setattr(waiting, "LOOKED_AT", 20)
+    assert names(browser) == ["extract", "classify"]
+
+
 def test_the_database_keeps_a_row_for_what_waits_and_no_other(execution: FlowExecution) -> None:
     report(execution, ("extract", "running"), ("classify", "requires_review"))
     (row,) = WaitingTask.objects.filter(flow_execution=execution)
@@ -273,7 +291,7 @@ def test_viewers_look_and_do_not_decide(organization: Organization, execution: F
         page = text(client.get(PAGE))
         assert "extract" in page
         assert ('id="decide"' in page) == ('data-tags="' in page) == ('id="tag-dialog"' in page) == may
-        assert ("aria-selected" in page) == ('type="checkbox"' in page) == may
+        assert ("aria-selected" in page) == ('aria-label="Select ' in page) == may
 
 
 def test_a_member_here_who_is_a_viewer_there_decides_here_only(
@@ -500,6 +518,20 @@ def every_decision(browser: Client) -> Iterator[str]:
         address = PAGE + older[1].replace("&amp;", "&")
 
 
+def test_the_trail_goes_on_after_decisions_that_are_not_told(
+    browser: Client, member: User, execution: FlowExecution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decided, "PAGE_SIZE", 1)
+    tag(member, execution, "extract", "approved")
+    deleted = make_execution(make_flow(execution.organization, *"abcd"))
+    change(member, *[operation(deleted, name, "approved") for name in "abcd"])
+    delete_execution(actor=make_actor(execution.organization), execution_id=deleted.pk)
+    page = text(browser.get(PAGE, {"show": "decided"}))
+    assert "Nothing was decided yet" not in page
+    assert "Look further back" in page
+    assert len(list(every_decision(browser))) == 1
+
+
 def test_decisions_of_deleted_executions_are_not_told(browser: Client, member: User, execution: FlowExecution) -> None:
     tag(member, execution, "extract", "approved")
     delete_execution(actor=make_actor(execution.organization), execution_id=execution.pk)
@@ -521,6 +553,17 @@ def test_the_worklist_is_exported_as_it_is_filtered(browser: Client, member: Use
     assert row["asked_by"] == ["user:alice"]
     assert row["execution_id"] == str(execution.pk)
     assert browser.get(f"{PAGE}export.xlsx").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query", [{"flow": "nonsense"}, {"flow": "\0"}, {"reason": "boredom"}, {"task": "\0"}, {"task": "x" * 256}]
+)
+def test_a_file_is_refused_where_its_filter_is_not_understood(
+    browser: Client, execution: FlowExecution, query: dict[str, str]
+) -> None:
+    answer = browser.get(f"{PAGE}export.csv", query)
+    assert answer.status_code == 400
+    assert answer["Content-Type"].startswith("text/plain")
 
 
 def streamed(response: Any) -> str:
@@ -574,6 +617,21 @@ def test_a_large_organization_is_read_by_indexes(
         scans = [table_of(node) for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
         assert not [name for name in scans if name.endswith(LARGE)], plan
     assert len(names(browser)) == waiting.count_waiting(make_actor(many.organization)) > 0
+
+
+def test_what_somebody_saw_is_compared_by_the_index_of_live_tags(many: FlowExecution, member: User) -> None:
+    runs = FlowExecution.objects.filter(flow=many.flow_id)[:100]
+    seen = [
+        {"flow_execution_id": str(run.pk), "task_name": "extract", "tag_type": "new", "tag_ids": []} for run in runs
+    ]
+    operations = [operation(many, "extract", "looked at", "new")]
+    with plans() as found:
+        body = {"tags": operations, "expected": seen}
+        assert Api(user=member)("PATCH", "/api/task-tags", body).status_code == 200
+    looks = [plan for plan in found if any("wanted" in str(node.get("Alias")) for node in nodes(plan))]
+    assert looks
+    for plan in looks:
+        assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"], plan
 
 
 # --- At the same moment ---

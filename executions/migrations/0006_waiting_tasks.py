@@ -4,6 +4,8 @@ The state of a task is in no index, because every status would have to keep it, 
 longer be heap-only. The conditions of the triggers are all that a status pays that has nothing to do with waiting.
 
 Plans of a function stay in use while the table grows: hence without sequential scans.
+
+Run it while the platform is stopped: it reads every task output, and nobody can write one until it is done.
 """
 
 import django.db.models.deletion

@@ -11,7 +11,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 from unfold.contrib.filters.forms import AutocompleteDropdownForm
 
 from flowplatform.accounts.models import Membership
-from flowplatform.admin_lists import as_uuid
+from flowplatform.ids import as_uuid
 
 
 class OrganizationFilter(admin.SimpleListFilter):

@@ -162,7 +162,8 @@ def decision_page(actor: Actor, wanted: DecisionFilter, position: Position | Non
             if len(found) == PAGE_SIZE:
                 return DecisionPage(found, found[-1].position)
             found.append(decision)
-    return DecisionPage(found, entries[-1].position if reached else None, reached and not wanted.is_empty)
+    is_cut = reached and (not wanted.is_empty or not found)
+    return DecisionPage(found, entries[-1].position if reached else None, is_cut)
 
 
 def _entries(actor: Actor, after: Position, limit: int) -> tuple[list[Decision], bool]:

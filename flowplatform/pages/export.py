@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 import orjson
-from django.http import Http404, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.utils.http import content_disposition_header
 from django.utils.text import slugify
 
@@ -56,6 +56,11 @@ def export_response(file_type: str, title: str, columns: Sequence[str], rows: It
     disposition = content_disposition_header(True, f"{slugify(title) or 'export'}.{file_type}")
     response["Content-Disposition"] = disposition or "attachment"
     return response
+
+
+def refusal(problems: Iterable[str]) -> HttpResponse:
+    """Answer that a filter was not understood: a file of everything, or of nothing, would look like its result."""
+    return HttpResponse("\n".join(problems), status=400, content_type="text/plain; charset=utf-8")
 
 
 def _or_broken_off(parts: Iterable[bytes], last_words: bytes) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from executions.models import Flow, FlowVersion
 from flowplatform.encoding import array_of
 from flowplatform.errors import BadRequest
+from flowplatform.ids import as_uuid
 from flowplatform.pages.base import script_json
 from flowplatform.pages.fragments import LiveListPage
 from flowplatform.pages.reading import fetched
@@ -24,7 +25,8 @@ from flowplatform.pages.run_states import Meaning, word_of
 from flowplatform.pages.runs import Run, task_counts
 
 TAGS_SHOWN = 3
-_RECENT, _SUGGESTED = 200, 100  # tags in use are looked for in so many runs, and so many are offered
+# Tags in use are looked for in so many runs, so many in each, and so many are offered.
+_RECENT, _LOOKED_AT, _SUGGESTED = 200, 100, 100
 
 _START = """\
 TOKEN=$(.venv/bin/python manage.py create_service_token --organization {organization} --name terminal)
@@ -42,13 +44,12 @@ _TAGS_OF_RUNS = """
 """
 
 _TAGS_IN_USE = """
-    SELECT tag_type, tag, sum(tasks)::int
+    SELECT tag_type, tag, count(*) AS tasks
     FROM (
         SELECT id FROM executions_flowexecution WHERE flow_id = %s AND status <> 'deleted'
         ORDER BY created_at DESC, id DESC LIMIT %s
     ) AS run, LATERAL (
-        SELECT tag_type, tag, count(*) AS tasks FROM tags_tasktag
-        WHERE flow_execution_id = run.id AND status = 'active' GROUP BY tag_type, tag
+        SELECT tag_type, tag FROM tags_tasktag WHERE flow_execution_id = run.id AND status = 'active' LIMIT %s
     ) AS standing
     GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT %s
 """
@@ -111,7 +112,7 @@ class FlowPage(LiveListPage):
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Show the page; send on who comes by the address that a run had before, or by a place that is none."""
-        if run_id := _uuid(request.GET.get("execution", "")):
+        if run_id := as_uuid(request.GET.get("execution", "")):
             return HttpResponseRedirect(reverse("execution-page", args=[run_id]))
         try:
             self.position = self._position()
@@ -185,11 +186,4 @@ def tags_of_runs(execution_ids: Sequence[UUID]) -> Mapping[UUID, list[Tag]]:
 
 def _tags_in_use(flow_id: UUID) -> list[Tag]:
     """Return the tags of the flow's newest runs, to choose from."""
-    return [Tag(*row) for row in fetched(_TAGS_IN_USE, [flow_id, _RECENT, _SUGGESTED])]
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
+    return [Tag(*row) for row in fetched(_TAGS_IN_USE, [flow_id, _RECENT, _LOOKED_AT, _SUGGESTED])]

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 
 from executions.models import Flow, FlowExecution, FlowVersion
 from flowplatform.encoding import array_of
 from flowplatform.pages.base import MemberPage
 from flowplatform.pages.execution import OfExecution
-from flowplatform.pages.export import Row, encoded, export_response, in_parts
+from flowplatform.pages.export import Row, encoded, export_response, in_parts, refusal
 from flowplatform.pages.flow_page import tags_of_runs
 from flowplatform.pages.reading import fetched
 from flowplatform.pages.run_filter import RunFilter, run_filter
@@ -20,6 +20,7 @@ from flowplatform.pages.run_states import meaning_of
 from flowplatform.pages.runs import Run
 
 PART = 500  # rows that one query reads
+PART_TASKS = 20_000  # of the runs whose tags one query counts
 
 
 # --- The runs of a flow ---
@@ -48,15 +49,29 @@ class FlowExport(MemberPage):
         flow = get_object_or_404(Flow.objects.visible_to(self.actor), pk=kwargs["flow_id"])
         wanted = run_filter(request.GET)
         if wanted.problems:
-            return HttpResponse("\n".join(wanted.problems), status=400, content_type="text/plain; charset=utf-8")
+            return refusal(wanted.problems)
         return export_response(kwargs["file_type"], f"{flow.display_name} runs", RUN_COLUMNS, _runs(flow, wanted))
 
 
 def _runs(flow: Flow, wanted: RunFilter) -> Iterator[Row]:
-    for runs in in_parts((run for _, run, _ in walk(flow.pk, wanted) if run), PART):
+    for runs in _parts(run for _, run, _ in walk(flow.pk, wanted) if run):
         tags = tags_of_runs([run.execution.id for run in runs])
         for run in runs:
             yield _run_row(run, [tag.text for tag in tags.get(run.execution.id, [])])
+
+
+def _parts(runs: Iterable[Run]) -> Iterator[list[Run]]:
+    """Yield runs by `PART` at a time, by fewer where they have many tasks."""
+    part: list[Run] = []
+    tasks = 0
+    for run in runs:
+        part.append(run)
+        tasks += run.task_count
+        if len(part) == PART or tasks >= PART_TASKS:
+            yield part
+            part, tasks = [], 0
+    if part:
+        yield part
 
 
 def _run_row(run: Run, tags: list[str]) -> Row:

@@ -18,9 +18,10 @@ from flowplatform.accounts.models import Organization, Scope, User
 from flowplatform.accounts.services import may_write
 from flowplatform.encoding import array_of, encode
 from flowplatform.errors import BadRequest
+from flowplatform.ids import as_uuid
 from flowplatform.pages.base import MemberPage
 from flowplatform.pages.decided import KINDS, Decision, DecisionFilter, DecisionPage, decision_page, position_of
-from flowplatform.pages.export import Row, export_response, in_parts
+from flowplatform.pages.export import Row, export_response, in_parts, refusal
 from flowplatform.pages.fragments import LiveListPage
 from flowplatform.pages.run_states import Meaning, meaning_of
 from flowplatform.pages.waiting import LOOKED_AT, REASONS, TAGGED, WaitingFilter, WaitingTask, Worklist, worklist
@@ -29,7 +30,7 @@ from tags.serializers import tag_answer
 
 SHOWN = 200  # of what waits; the others come up as these are decided
 PART = 500  # tasks whose tags one query reads
-_LONGEST_NAME = 200
+_LONGEST_NAME = 255  # as the column has it
 
 _ASK = """\
 TOKEN=$(.venv/bin/python manage.py create_service_token --organization {organization} --name terminal)
@@ -208,11 +209,17 @@ class OfReview(MemberPage):
 
     @cached_property
     def filter(self) -> WaitingFilter:
-        """Which tasks are wanted; what the address says wrongly is left out."""
+        """Which tasks are wanted; what the address says wrongly is left out, and one of the `problems`."""
         query = self.request.GET
-        name = query.get("task", "").strip()[:_LONGEST_NAME].replace("\0", "")
-        reason = query.get("reason", "")
-        return WaitingFilter(_uuid(query.get("flow", "")), reason if reason in REASONS else "", name)
+        flow, reason, name = query.get("flow", ""), query.get("reason", ""), query.get("task", "").strip()
+        flow_id, known = as_uuid(flow), reason if reason in REASONS else ""
+        possible = name[:_LONGEST_NAME].replace("\0", "")
+        problems = {
+            f"“{flow}” is not the id of a flow.": flow and not flow_id,
+            f"“{reason}” is not a reason to wait.": reason != known,
+            "No task is called like that.": name != possible,
+        }
+        return WaitingFilter(flow_id, known, possible, tuple(text for text, is_one in problems.items() if is_one))
 
     def rows(self, tasks: Sequence[WaitingTask]) -> list[WaitingRow]:
         """Look up what is shown beside tasks, in two queries."""
@@ -376,9 +383,11 @@ EXPORTED = (
 
 
 class ReviewExport(OfReview):
-    """`/review/export.csv` and `.json`: everything that waits and passes the same filter as on the page."""
+    """`/review/export.csv` and `.json`: what waits, as far as it is looked, and passes the filter of the page."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        if self.filter.problems:
+            return refusal(self.filter.problems)
         tasks = worklist(self.actor, self.filter, 2 * LOOKED_AT * max(1, len(self.organizations))).tasks
         return export_response(kwargs["file_type"], "waiting for review", EXPORTED, self._exported(tasks))
 
@@ -401,10 +410,3 @@ class ReviewExport(OfReview):
 
 def _query(**pairs: object) -> str:
     return urlencode({name: value for name, value in pairs.items() if value})
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

@@ -1,7 +1,7 @@
 """Runs as lists show them: an execution, how far its tasks are, and how long it took.
 
 What the tasks say is counted for many runs by one statement. It reads a row per task, so who shows many runs asks for
-no more than the tasks of `cheapest` allow.
+those `within` a number of tasks.
 """
 
 from collections import defaultdict

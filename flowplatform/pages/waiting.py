@@ -9,9 +9,9 @@ A task waits
 Tasks of deleted and of cancelled executions do not wait.
 
 Where it looks. The states that wait are in a table of their own (`executions.models.WaitingTask`), which the database
-keeps, and tags have a partial index. Of either, the oldest `LOOKED_AT` of an organization are looked at. What that
-table says is settled is a hint to leave it out; what it does not say is looked up: a verdict and a status at the same
-moment do not wait for each other.
+keeps, and tags have a partial index. Of either, the oldest `LOOKED_AT` of an organization are looked at, those of dead
+executions left out before. What that table says is settled is a hint to leave it out; what it does not say is looked
+up: a verdict and a status at the same moment do not wait for each other.
 """
 
 from collections.abc import Collection
@@ -22,6 +22,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from executions.models import WAITING
 from flowplatform.accounts.actors import Actor
 from flowplatform.encoding import array_of
 
@@ -29,14 +30,20 @@ LOOKED_AT = 10_000
 MANY = 100  # nobody counts further beside a link
 
 TAGGED = "tagged"
-REASONS = ("awaiting_input", "requires_review", TAGGED)
+REASONS = (*WAITING, TAGGED)
 
-# `LIMIT 1` keeps the planner from reading all tags, or all executions, of everybody first.
-_WAITING = """
+# `OFFSET 0` keeps the planner from reading all executions of everybody first.
+_LIVES = """EXISTS (
+                SELECT FROM executions_flowexecution AS execution
+                WHERE execution.id = flow_execution_id AND execution.status NOT IN ('deleted', 'cancelled') OFFSET 0
+              )"""
+
+# `LIMIT 1` keeps it from reading all tags, or again all executions.
+_WAITING = f"""
     WITH by_state AS (
         SELECT state.* FROM unnest(%(organizations)s::uuid[]) AS organization (id) CROSS JOIN LATERAL (
             SELECT flow_execution_id, task_name, status, since FROM executions_waitingtask
-            WHERE organization_id = organization.id AND NOT is_decided AND NOT is_over
+            WHERE organization_id = organization.id AND NOT is_decided AND NOT is_over AND {_LIVES}
             ORDER BY since LIMIT %(looked_at)s
         ) AS state
         LEFT JOIN LATERAL (
@@ -50,7 +57,7 @@ _WAITING = """
     ), by_tag AS (
         SELECT asking.* FROM unnest(%(organizations)s::uuid[]) AS organization (id) CROSS JOIN LATERAL (
             SELECT flow_execution_id, task_name, created_at AS since FROM tags_tasktag
-            WHERE organization_id = organization.id AND tag = 'requires_review' AND status = 'active'
+            WHERE organization_id = organization.id AND tag = 'requires_review' AND status = 'active' AND {_LIVES}
             ORDER BY created_at, id LIMIT %(looked_at)s
         ) AS asking
     ), waiting AS (
@@ -65,11 +72,10 @@ _WAITING = """
         SELECT waiting.*, execution.flow_id, execution.run_number, execution.organization_id
         FROM waiting CROSS JOIN LATERAL (
             SELECT flow_id, run_number, organization_id FROM executions_flowexecution
-            WHERE id = waiting.flow_execution_id AND status NOT IN ('deleted', 'cancelled')
-            LIMIT 1
+            WHERE id = waiting.flow_execution_id LIMIT 1
         ) AS execution
     )
-"""
+"""  # noqa: S608  (made of our own text only)
 
 _PAGE = f"""
     {_WAITING}, wanted AS (
@@ -98,6 +104,7 @@ class WaitingFilter:
     flow_id: UUID | None = None
     reason: str = ""
     name: str = ""
+    problems: tuple[str, ...] = ()  # what could not be understood, and is left out
 
     @property
     def is_empty(self) -> bool:

@@ -4,6 +4,8 @@ A verdict that is given settles a waiting task, one that is taken back opens it 
 status that comes at the same moment: that begins something new, or goes on, and has the last word.
 
 Plans of a function stay in use while the table grows: hence without sequential scans.
+
+Run it while the platform is stopped: nobody can write tags until its indexes are built.
 """
 
 from django.db import migrations, models

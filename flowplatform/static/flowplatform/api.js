@@ -53,16 +53,6 @@ function patience(signal) {
   return signal ? AbortSignal.any([signal, limit]) : limit;
 }
 
-/** Yield the items of a list that is paged by cursor, one array per page. */
-export async function* pages(path, field, query = {}) {
-  let cursor = null;
-  do {
-    const page = await get(path, { ...query, cursor });
-    yield page[field];
-    cursor = page.next_cursor;
-  } while (cursor);
-}
-
 /**
  * Try until it works: with growing pauses, as long as `wanted()` and only while waiting can help.
  * @param {() => Promise<T>} attempt

@@ -9,6 +9,7 @@ const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const dayAndClock = new Intl.DateTimeFormat("en-GB", {
   day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
 });
+const dayOnly = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const longAgo = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
 /**
@@ -54,6 +55,13 @@ export function localTime(milliseconds, now = Date.now()) {
   const today = new Date(now);
   if (moment.toDateString() === today.toDateString()) return clock.format(moment);
   return (moment.getFullYear() === today.getFullYear() ? dayAndClock : longAgo).format(moment);
+}
+
+/** Write a moment to the millisecond, with its day unless that is today: "10:24:07.412", "4 Mar, 10:24:07.412". */
+export function preciseTime(milliseconds, now = Date.now()) {
+  const moment = new Date(milliseconds);
+  const day = moment.toDateString() === new Date(now).toDateString() ? "" : `${dayOnly.format(moment)}, `;
+  return `${day}${clock.format(moment)}.${String(moment.getMilliseconds()).padStart(3, "0")}`;
 }
 
 /** Write a moment in full, for a title: "2026-03-01 10:24:07.412 UTC". */

@@ -1,11 +1,12 @@
 /** Short messages about what somebody just did: heard by screen readers, gone by themselves unless they are bad news. */
 
 const SHOWN = 6000; // milliseconds
+const MOST = 4; // at a time
 
 /**
  * Say something in the corner of the page.
  * @param {string} text
- * @param {"completed"|"failed"|"awaiting"} state failed and awaiting stay until they are dismissed
+ * @param {"completed"|"failed"|"awaiting"|"queued"} state failed and awaiting stay until they are dismissed
  */
 export function notify(text, state = "completed") {
   const notice = document.createElement("div");
@@ -18,15 +19,9 @@ export function notify(text, state = "completed") {
   button.setAttribute("aria-label", "Dismiss");
   button.addEventListener("click", () => notice.remove());
   notice.append(words, button);
-  region().append(notice);
-  if (state === "completed") setTimeout(() => notice.remove(), SHOWN);
-}
-
-function region() {
-  const known = document.getElementById("toasts");
-  if (known) return known;
-  const made = Object.assign(document.createElement("div"), { id: "toasts" });
-  made.setAttribute("role", "status");
-  document.body.append(made);
-  return made;
+  const region = document.getElementById("toasts"); // is there from the beginning, or the first one is not read out
+  for (const older of [...region.children]) if (older.firstChild.textContent === text) older.remove();
+  while (region.childElementCount >= MOST) region.firstElementChild.remove();
+  region.append(notice);
+  if (state === "completed" || state === "queued") setTimeout(() => notice.remove(), SHOWN);
 }

@@ -7,7 +7,8 @@ dress(document);
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest(".command button");
   if (!button) return;
-  await navigator.clipboard.writeText(button.closest(".command").querySelector("pre").textContent.trim());
-  button.textContent = "Copied";
+  const command = button.closest(".command").querySelector("pre").textContent.trim();
+  const isCopied = await navigator.clipboard.writeText(command).then(() => true, () => false);
+  button.textContent = isCopied ? "Copied" : "Not allowed";
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 });

@@ -46,22 +46,6 @@ export function wordOf(state) {
 }
 
 /**
- * Count tasks by state.
- * @param {Record<string, number>} statuses how many tasks say what
- * @param {number} total of all tasks, those included that have said nothing
- */
-export function countStatuses(statuses, total) {
-  const counts = Object.fromEntries(STATES.map((state) => [state, 0]));
-  let reported = 0;
-  for (const [status, count] of Object.entries(statuses)) {
-    counts[meaningOf(status).state] += count;
-    reported += count;
-  }
-  counts.unreported += Math.max(0, total - reported);
-  return counts;
-}
-
-/**
  * What a run does. Its own status counts once somebody has set it; before that ("queued") its tasks tell, because
  * reporting a task does not touch the status of its execution.
  * @param {string} status of the execution

@@ -41,7 +41,7 @@ export function drawCounts(list, counts, pick) {
   if (!list.firstChild) for (const state of STATES) list.append(countItem(state, pick));
   STATES.forEach((state, index) => {
     const item = list.children[index];
-    item.hidden = !counts[state];
+    item.hidden = !counts[state] && item.querySelector("[aria-pressed=true]") === null; // what is filtered by stays
     setText(item.querySelector("strong"), String(counts[state] || 0));
   });
 }
@@ -54,7 +54,7 @@ function countItem(state, pick) {
   glyph.ariaHidden = "true";
   content.append(glyph, " ", document.createElement("strong"), ` ${wordOf(state)}`);
   if (!pick) return item;
-  Object.assign(content, { type: "button", className: "plain", title: `Go to the next task: ${wordOf(state)}` });
+  Object.assign(content, { type: "button", className: "plain", title: `Show only: ${wordOf(state)}` });
   content.addEventListener("click", () => pick(state));
   item.append(content);
   return item;

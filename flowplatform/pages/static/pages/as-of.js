@@ -1,7 +1,7 @@
 /** The slider over a run's past: every place on it is a moment at which something changed, the last one is now. */
 
 import { get } from "../flowplatform/api.js";
-import { instant, localTime, utcTime } from "../flowplatform/format.js";
+import { instant, preciseTime, utcTime } from "../flowplatform/format.js";
 import { setText } from "../flowplatform/dom.js";
 
 const PAUSE = 60; // milliseconds; a moment that the slider only passes is not asked for
@@ -17,6 +17,7 @@ export class AsOf {
   #trail = []; // when tags came and went
   #timer = null;
   #asked = null; // aborts the request before the newest
+  #wish = 0; // counts what people wanted: an older one is not fulfilled any more
 
   /**
    * @param {HTMLElement} root with the parts `slider`, `label` and `back`
@@ -36,12 +37,15 @@ export class AsOf {
 
   /** Go to a moment, as the address names it. */
   async goTo(at) {
+    const wish = (this.#wish += 1);
     this.#say(at);
     await this.#gather();
-    await this.#ask(at);
+    if (wish === this.#wish) await this.#ask(at);
   }
 
   now() {
+    this.#wish += 1;
+    clearTimeout(this.#timer);
     this.#asked?.abort();
     this.#say(null);
     this.#gather(false);
@@ -68,6 +72,7 @@ export class AsOf {
 
   #moved() {
     const at = this.#moments[this.#slider.valueAsNumber] ?? null;
+    this.#wish += 1;
     this.#say(at);
     clearTimeout(this.#timer);
     if (at === null) this.now();
@@ -82,14 +87,14 @@ export class AsOf {
       const found = await get(`/executions/${this.#model.execution.id}/snapshot`, { at: new Date(at).toISOString() }, asked.signal);
       if (asked === this.#asked) this.#look(at, found);
     } catch (error) {
-      if (error.name !== "AbortError") setText(this.#label, `${localTime(at)} could not be loaded: ${error.message}`);
+      if (error.name !== "AbortError") setText(this.#label, `${preciseTime(at)} could not be loaded: ${error.message}`);
     }
   }
 
   #say(at) {
     if (at === null) delete this.#root.dataset.at;
     else this.#root.dataset.at = at;
-    const words = at === null ? "now" : `${localTime(at)}, in the past`;
+    const words = at === null ? "now" : `${preciseTime(at)}, in the past`;
     setText(this.#label, words);
     this.#label.title = at === null ? "" : utcTime(at);
     this.#slider.setAttribute("aria-valuetext", words);

@@ -63,7 +63,7 @@ export async function send(changes) {
 }
 
 /** Say who was faster, and with what: "bob rejected classify at 10:24:07." */
-export function overtakenBy(error) {
+function overtakenBy(error) {
   const [{ task_name: name, last_change: last } = {}, ...others] = error.details ?? [];
   if (!name) return error.message;
   const more = others.length ? ` (and ${others.length} more)` : "";
@@ -72,6 +72,14 @@ export function overtakenBy(error) {
   const did = last.removed ? `removed “${last.tag}” from ${name}` : `tagged ${name} “${last.tag}”`;
   const when = localTime(instant(last.updated_at));
   return `${personOf(last.modified_by)} ${did}${more} at ${when}. ${fate}; look again.`;
+}
+
+/** Say what became of a batch that did not get through as a whole. */
+export function refusalOf(error) {
+  if (error.status === 409) return overtakenBy(error);
+  const before = error.written ? `The first ${error.written} were written. ` : "";
+  if (error.status) return `${before}Not written: ${error.message}`;
+  return `${before}The server did not answer, so nobody knows whether this was written. Look again when the page is live, and repeat what is missing.`;
 }
 
 /** Write an author as people say it: "alice", "doc-3 (service)". */

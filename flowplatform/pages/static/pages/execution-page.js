@@ -1,7 +1,7 @@
 /** The page of a run. Here the parts are put together: a live model, what is looked at, and what people decide. */
 
 import { AsOf } from "./as-of.js";
-import { addition, overtakenBy, REVIEW, send } from "./decisions.js";
+import { addition, refusalOf, REVIEW, send } from "./decisions.js";
 import { FlowGraph } from "./graph.js";
 import { HistoryList } from "./history-list.js";
 import { Plan } from "./plan.js";
@@ -38,6 +38,7 @@ class ExecutionPage {
   #draw = oncePerFrame(() => this.#drawChanges());
   #early = null; // events that came while a snapshot is on its way
   #settle = null;
+  #deciding = new Set(); // names of tasks whose change is on its way
 
   #head = new RunHead(byId("run-head"), { pick: (state) => this.#filterState(state) });
   #table = new TaskTable(byId("tasks"), this.#plan, {
@@ -71,7 +72,7 @@ class ExecutionPage {
   // --- Live: a snapshot, then every event after it ---
 
   async #refetch() {
-    const early = (this.#early = []);
+    const early = (this.#early = []); // also of a refetch that is on its way: its snapshot is older than this one
     try {
       const snapshot = await persist(() => get(`/executions/${this.#live.execution.id}/snapshot`), () => early === this.#early);
       if (early !== this.#early) return;
@@ -82,7 +83,9 @@ class ExecutionPage {
       this.#panel.changed();
       this.#draw();
     } catch (error) {
-      if (early === this.#early) this.#failed(error);
+      if (early !== this.#early) return;
+      this.#early = null;
+      this.#failed(error);
     }
   }
 
@@ -154,7 +157,7 @@ class ExecutionPage {
     for (const task of tasks) this.#table.draw(task, now);
     if (!this.#live.isActive || !this.#table.hasAxis) this.#table.drawAxis(now);
     if (this.#isFiltered) this.#filter();
-    if (tasks.size) this.#graph?.setStates(this.#meanings());
+    if (tasks.size && !byId("graph").hidden) this.#graph?.setStates(this.#meanings());
     if ([...tasks].some(({ name }) => name === this.#panel.name)) this.#panel.draw(now);
   }
 
@@ -196,6 +199,7 @@ class ExecutionPage {
   }
 
   #open(name, isStep = true) {
+    clearTimeout(this.#settle);
     this.#write({ task: name }, isStep);
     this.#panel.show(name, this.#shown, this.#clock.now());
     this.#markOpen();
@@ -204,7 +208,8 @@ class ExecutionPage {
   #close() {
     const name = this.#panel.name;
     this.#open(null);
-    if (name !== null) this.#table.focus(name);
+    this.#table.focus(name ?? undefined);
+    if (this.#table.current === null) document.querySelector(".tabs [aria-current]").focus();
   }
 
   #markOpen() {
@@ -263,10 +268,11 @@ class ExecutionPage {
 
   #listen() {
     addEventListener("popstate", () => {
-      const before = this.#address.get("at");
+      const before = new URLSearchParams(this.#address);
       this.#address = new URLSearchParams(location.search);
-      const at = this.#address.get("at");
-      if (at !== before) at ? this.#asOf.goTo(instant(at)) : this.#asOf.now();
+      if (String(before) === String(this.#address)) return; // within the page, as the skip link goes
+      const [was, is] = [before, this.#address].map((address) => instant(address.get("at")));
+      if (was !== is) is === null ? this.#asOf.now() : this.#asOf.goTo(is);
       this.#adopt();
     });
     for (const name of TABS) {
@@ -300,18 +306,23 @@ class ExecutionPage {
 
   #listenToKeys() {
     const keys = new Keyboard();
-    keys.on("ArrowDown", "Next task", () => this.#table.focus()).on("ArrowUp", "Previous task", () => this.#table.focus());
-    keys.on(" ", "Select the task", () => this.#table.focus());
-    keys.on("Enter", "Open the task", () => {});
+    const toTable = () => !byId("timeline").hidden && this.#table.focus();
+    keys.on("ArrowDown", "Next task", toTable).on("ArrowUp", "Previous task", toTable);
+    keys.on(" ", "Select the task").on("Enter", "Open the task");
     if (this.#dialog) {
       keys.on("a", "Approve what is selected", () => this.#act("approve"));
       keys.on("r", "Reject it, with a note", () => this.#act("reject"));
       keys.on("t", "Tag it, or take tags away", () => this.#act("tag"));
     }
-    keys.on("f", "Filter by state", () => this.#head.focus());
-    keys.on("/", "Search for a task", () => byId("search").focus());
+    keys.on("f", "Filter by state", () => this.#onTimeline(() => this.#head.focus()));
+    keys.on("/", "Search for a task", () => this.#onTimeline(() => byId("search").focus()));
     keys.on("g", "Timeline, graph, history", () => this.#nextTab());
     keys.on("Escape", "Close the task, clear the selection", () => this.#escape());
+  }
+
+  #onTimeline(act) {
+    if (byId("timeline").hidden) byId("tab-timeline").click();
+    act();
   }
 
   #nextTab() {
@@ -320,7 +331,7 @@ class ExecutionPage {
   }
 
   #escape() {
-    if (this.#table.selected.size) this.#table.clearSelection();
+    if (this.#table.selected.size && !byId("timeline").hidden) this.#table.deselect();
     else if (this.#panel.name !== null) this.#close();
   }
 
@@ -331,40 +342,43 @@ class ExecutionPage {
     this.#table.focus();
   }
 
-  /** The tasks that an action is meant for: the one of the panel, what is selected, or where the focus is. */
+  /**
+   * The tasks that an action is meant for: the one of the panel, what is selected, or where the focus is. What is
+   * selected counts only where it can be seen, and nothing is decided twice at a time.
+   */
   #targets(isPanel) {
     const { selected, current } = this.#table;
-    const names = isPanel ? [this.#panel.name] : selected.size ? [...selected] : [current ?? this.#panel.name];
-    return names.filter((name) => name !== null).map((name) => this.#live.task(name));
+    const isSeen = !isPanel && !byId("timeline").hidden;
+    const names = isSeen && selected.size ? [...selected] : [(isSeen ? current : null) ?? this.#panel.name];
+    return names.filter((name) => name !== null && !this.#deciding.has(name)).map((name) => this.#live.task(name));
   }
 
   #act(action, isPanel = false) {
-    if (this.#shown !== this.#live || this.#live.isGone) {
-      notify("This is the past: go back to now to decide.", "awaiting");
-      return;
-    }
+    if (this.#live.isGone) return notify("This run was deleted: nothing can be decided any more.", "queued");
+    if (this.#shown !== this.#live) return notify("This is the past: go back to now to decide.", "queued");
     const tasks = this.#targets(isPanel).map((task) => ({ executionId: this.#live.execution.id, name: task.name, label: this.#plan.labelOf(task.name), tags: task.tags }));
-    if (tasks.length === 0) notify("Select a task first: arrows move, Space selects.", "awaiting");
-    else if (action === "approve") this.#decide(tasks, tasks.map((task) => addition(task, { tag: "approved", type: REVIEW })));
+    if (tasks.length === 0) return this.#deciding.size || notify("Select a task first: arrows move, Space selects.", "queued");
+    if (action === "approve") this.#decide(tasks, tasks.map((task) => addition(task, { tag: "approved", type: REVIEW })));
     else if (action === "reject") this.#dialog.open(tasks, { tag: "rejected", type: REVIEW, focus: "note" });
     else this.#dialog.open(tasks);
   }
 
   /** Show what was decided at once, marked until the server confirms it; if somebody was faster, say who. */
   async #decide(tasks, changes) {
+    const names = tasks.map(({ name }) => name);
+    for (const name of names) this.#deciding.add(name);
     this.#mark(changes);
     try {
       await send(changes);
-      const count = tasks.length === 1 ? this.#plan.labelOf(tasks[0].name) : `${tasks.length} tasks`;
-      notify(`Written: ${wordsOf(changes)} on ${count}.`);
-      this.#table.clearSelection();
-      setTimeout(() => this.#confirm(tasks), CONFIRMED);
+      notify(`Written: ${wordsOf(changes)} on ${names.length === 1 ? this.#plan.labelOf(names[0]) : `${names.length} tasks`}.`);
+      this.#table.deselect(names);
+      setTimeout(() => this.#confirm(names), CONFIRMED);
     } catch (error) {
       if (error.status === 401) this.#signIn();
-      notify(error.status === 409 ? overtakenBy(error) : `Nothing was written: ${error.message}`, "failed");
-      for (const { name } of tasks) this.#unmark(name);
-      this.#readTags(tasks.map(({ name }) => name));
+      notify(refusalOf(error), "failed");
+      this.#refetch(); // whatever was written of it, and by whom
     }
+    for (const name of names) this.#deciding.delete(name);
   }
 
   #mark(changes) {
@@ -378,29 +392,9 @@ class ExecutionPage {
     this.#draw();
   }
 
-  #unmark(name) {
-    const task = this.#live.task(name);
-    task.pending = [];
-    this.#live.touch(task);
-    this.#draw();
-  }
-
-  /** The event of a change usually comes before its answer. Where it does not come at all the tags are asked for. */
-  #confirm(tasks) {
-    const waiting = tasks.map(({ name }) => name).filter((name) => this.#live.task(name).pending.length);
-    if (waiting.length) this.#readTags(waiting);
-  }
-
-  async #readTags(names) {
-    const tags = await persist(() => get("/api/task-tags", { flow_execution_id: this.#live.execution.id })).catch(() => null);
-    if (tags === null) return;
-    for (const name of names) {
-      const task = this.#live.task(name);
-      Object.assign(task, { tags: tags.filter(({ task_name: of }) => of === name), pending: [] });
-      this.#live.touch(task);
-    }
-    this.#panel.changed();
-    this.#draw();
+  /** The event of a change usually comes before its answer. Where it does not come at all everything is asked for. */
+  #confirm(names) {
+    if (names.some((name) => this.#live.task(name).pending.length)) this.#refetch();
   }
 
   #drawTools() {

@@ -2,11 +2,10 @@
 
 import { LiveIndicator } from "../flowplatform/live.js";
 import { LiveList } from "../flowplatform/live-list.js";
-import { OrganizationSocket, organizationSocketAddress } from "../flowplatform/organization-socket.js";
+import { OrganizationSockets } from "../flowplatform/organization-sockets.js";
 import { setAttribute, setText } from "../flowplatform/dom.js";
 
 const root = document.getElementById("flow-list");
-const SEVERITY = ["live", "connecting", "reconnecting", "offline", "ended"];
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
 
 // --- A strip of runs is one stop of the Tab key; the arrow keys move inside of it ---
@@ -37,38 +36,19 @@ root.addEventListener("keydown", (event) => {
 
 class FlowList {
   #notice = document.getElementById("notice");
-  #indicator = new LiveIndicator(document.getElementById("live"));
   #list = new LiveList(root, { drawn: () => this.#drawn(), failed: (error) => this.#notify(error.message) });
-  #sockets = new Map(); // the state and the close code of each
-  #drawnAt = null;
+  #sockets;
 
-  start(organizationIds) {
-    for (const id of organizationIds) {
-      const socket = new OrganizationSocket(organizationSocketAddress(id, root.dataset.socketsPort), {
-        refetch: () => this.#list.refresh(),
-        changed: () => this.#list.refresh(),
-        state: (state, code) => this.#connection(socket, state, code),
-      });
-      this.#sockets.set(socket, { state: "connecting", code: null });
-    }
-    for (const socket of this.#sockets.keys()) socket.open();
+  constructor(organizationIds) {
+    const indicator = new LiveIndicator(document.getElementById("live"));
+    this.#sockets = new OrganizationSockets(organizationIds, root.dataset.socketsPort, indicator, () => this.#list.refresh());
+    this.#sockets.open();
   }
 
   #drawn() {
     placeStops();
-    this.#drawnAt = Date.now();
+    this.#sockets.drawn();
     this.#notify("");
-  }
-
-  /** The page is as live as the worst of its connections. */
-  #connection(socket, state, code) {
-    this.#sockets.set(socket, { state, code });
-    const known = [...this.#sockets.values()];
-    const worst = known.reduce((one, other) => (SEVERITY.indexOf(other.state) > SEVERITY.indexOf(one.state) ? other : one));
-    const heard = [...this.#sockets.keys()].map(({ lastFrame }) => lastFrame ?? this.#drawnAt);
-    const asOf = heard.includes(null) ? null : Math.min(...heard);
-    this.#indicator.show(worst.state, asOf, worst.state === "ended" ? "no longer live: reload the page" : "");
-    if (state === "reconnecting" || state === "ended") this.#list.refresh(); // no socket is no reason to show what is old
   }
 
   #notify(text) {
@@ -78,4 +58,4 @@ class FlowList {
 }
 
 placeStops();
-if (root.dataset.organizations) new FlowList().start(root.dataset.organizations.trim().split(" "));
+if (root.dataset.organizations) new FlowList(root.dataset.organizations.trim().split(" "));

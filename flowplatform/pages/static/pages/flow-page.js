@@ -10,6 +10,7 @@ import { instant } from "../flowplatform/format.js";
 import { setText } from "../flowplatform/dom.js";
 
 const SECOND = 1000;
+const UNSEEN = 100; // changes whose delay is remembered while the list waits, in a hidden tab for hours
 const REASONS = { [GONE]: "this flow is gone", [SIGNED_OUT]: "not live: refused by the server" };
 
 class FlowPage {
@@ -46,6 +47,7 @@ class FlowPage {
     const [oldest, newest] = [events[0], events.at(-1)].map((event) => instant(event.created_at));
     this.#clock.saw(newest);
     if (!this.#list) return this.#indicator.changed(newest, replayed ? null : this.#clock.now() - oldest);
+    if (this.#unseen.length === UNSEEN) this.#unseen.shift();
     this.#unseen.push({ oldest, newest, replayed, came: Date.now() });
     return this.#list.refresh();
   }

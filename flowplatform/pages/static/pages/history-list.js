@@ -2,13 +2,14 @@
 
 import { get, persist } from "../flowplatform/api.js";
 import { drawName, drawTime } from "../flowplatform/widgets.js";
-import { instant } from "../flowplatform/format.js";
+import { instant, preciseTime } from "../flowplatform/format.js";
 import { GLYPHS, meaningOf } from "../flowplatform/states.js";
 import { stamp } from "../flowplatform/dom.js";
 import { personOf } from "./decisions.js";
 import { chipOf } from "./tag-chips.js";
 
 const ROWS = 100;
+const MOST = 1000; // that stay while new ones come; older ones are asked for again
 
 export class HistoryList {
   #root;
@@ -20,6 +21,7 @@ export class HistoryList {
   #cursor = null;
   #trail = []; // deeds of tags that are older than the oldest row
   #begun = false;
+  #isForgotten = false; // rows went out at the end: going on means beginning again
   #until = null; // what came later is hidden; null for now
 
   /**
@@ -34,7 +36,7 @@ export class HistoryList {
     this.#plan = plan;
     this.#executionId = executionId;
     this.#failed = failed;
-    this.#older.addEventListener("click", () => this.#load());
+    this.#older.addEventListener("click", () => (this.#isForgotten ? this.restart() : this.#load()));
   }
 
   /** Load the newest rows, the first time that the list is looked at. */
@@ -49,20 +51,27 @@ export class HistoryList {
     if (!this.#begun) return;
     this.#known.clear();
     this.#cursor = null;
+    this.#isForgotten = false;
     this.#root.replaceChildren();
     try {
       const tags = await persist(() => get("/api/task-tags", { flow_execution_id: this.#executionId, include_deleted: true }));
       this.#trail = tags.flatMap(deedsOf).sort((one, other) => other.at - one.at);
       await this.#load();
+      await this.until(this.#until);
     } catch (error) {
       this.#failed(error);
     }
   }
 
   /** Show only what had happened by a moment; null for everything. */
-  until(at) {
+  async until(at) {
     this.#until = at;
     for (const row of this.#root.children) row.hidden = this.#isLater(Number(row.dataset.at));
+    while (this.#begun && at === this.#until && this.#isAllLater && this.#cursor) await this.#load();
+  }
+
+  get #isAllLater() {
+    return this.#until !== null && this.#root.lastElementChild?.hidden === true;
   }
 
   /** Put what an event says on top. */
@@ -100,15 +109,26 @@ export class HistoryList {
       if (onTop) this.#root.prepend(this.#draw(row));
       else this.#root.append(this.#draw(row));
     }
+    if (onTop) this.#forget();
+  }
+
+  /** A page that is left open for days does not grow for days. */
+  #forget() {
+    while (this.#root.childElementCount > MOST) {
+      this.#known.delete(this.#root.lastElementChild.dataset.key);
+      this.#root.lastElementChild.remove();
+      this.#isForgotten = true;
+    }
+    this.#older.hidden &&= !this.#isForgotten;
   }
 
   #isLater(at) {
     return this.#until !== null && at > this.#until;
   }
 
-  #draw({ state, glyph, words, name, at }) {
+  #draw({ key, state, glyph, words, name, at }) {
     const row = stamp("history-row");
-    Object.assign(row.root.dataset, { state, at });
+    Object.assign(row.root.dataset, { key, state, at });
     row.root.hidden = this.#isLater(at);
     row.glyph.textContent = glyph;
     row.words.append(...words());
@@ -116,6 +136,7 @@ export class HistoryList {
     row.link.dataset.task = name;
     drawName(row.name, this.#plan.labelOf(name), this.#plan.describe(name));
     drawTime(row.time, at);
+    row.time.textContent = preciseTime(at);
     return row.root;
   }
 }

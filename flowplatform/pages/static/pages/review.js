@@ -1,11 +1,10 @@
 /** The worklist: what waits, live; selected tasks are decided in one batch. Its other side, what was decided, is live too. */
 
-import { REVIEW, addition, overtakenBy, send } from "./decisions.js";
-import { SIGNED_OUT } from "../flowplatform/socket.js";
+import { REVIEW, addition, refusalOf, send } from "./decisions.js";
 import { Keyboard } from "../flowplatform/keyboard.js";
 import { LiveIndicator } from "../flowplatform/live.js";
 import { LiveList } from "../flowplatform/live-list.js";
-import { OrganizationSocket, organizationSocketAddress } from "../flowplatform/organization-socket.js";
+import { OrganizationSockets } from "../flowplatform/organization-sockets.js";
 import { Selection } from "./review-selection.js";
 import { ServerClock } from "../flowplatform/clock.js";
 import { TagDialog } from "./tag-dialog.js";
@@ -15,7 +14,6 @@ import { notify } from "../flowplatform/notices.js";
 import { setAttribute, setText } from "../flowplatform/dom.js";
 
 const SECOND = 1000;
-const SEVERITY = ["live", "connecting", "reconnecting", "offline", "ended"];
 const STATES = { approved: "completed", rejected: "failed", reviewed: "running" };
 const VERBS = { approved: "Approved", rejected: "Rejected", reviewed: "Reviewed" };
 
@@ -78,7 +76,7 @@ class Decisions {
 
   #tasks() {
     const rows = this.#selection.meant;
-    if (rows.length === 0) notify("Select a task first: Space selects the one that has the focus.");
+    if (rows.length === 0) notify("Select a task first: Space selects the one that has the focus.", "queued");
     return rows.map(taskOf);
   }
 
@@ -101,7 +99,7 @@ class Decisions {
       }
       this.#drawPending();
       this.#selectAgain(keys, error);
-      notify(wordsFor(error), "failed");
+      notify(refusalOf(error), "failed");
     }
     this.#refresh();
   }
@@ -173,13 +171,6 @@ function doneWith(tasks, added) {
   return `${added.length === 1 && added[0].tag_type === REVIEW ? VERBS[added[0].tag] ?? "Tagged" : "Tagged"} ${what}.`;
 }
 
-function wordsFor(error) {
-  if (error.status === 409) return overtakenBy(error);
-  const before = error.written ? `The first ${error.written} were written. ` : "";
-  if (error.status) return `${before}Not written: ${error.message}`;
-  return before + "The server did not answer, so nobody knows whether this was written. Look at the list when it is live again, and repeat what is missing.";
-}
-
 function pendingChip({ tag, tag_type: type }) {
   const chip = Object.assign(document.createElement("span"), { className: "tag pending", dir: "auto", title: `${type}: ${tag}, not confirmed yet` });
   chip.dataset.state = (type === REVIEW && STATES[tag]) || "awaiting";
@@ -195,20 +186,12 @@ class ReviewPage {
   #clock = ServerClock.ofPage(instant(root.dataset.serverTime));
   #indicator = new LiveIndicator(document.getElementById("live"));
   #list = new LiveList(listRoot, { drawn: (_, asked) => this.#drawn(asked), failed: (error) => this.#failed(error) });
-  #sockets = new Map(); // the state of each
+  #sockets;
   #decisions = document.getElementById("decide") && new Decisions(() => this.#list.refresh());
-  #drawnAt = null;
 
-  start(organizationIds) {
-    for (const id of organizationIds) {
-      const socket = new OrganizationSocket(organizationSocketAddress(id, root.dataset.socketsPort), {
-        refetch: () => this.#list.refresh(),
-        changed: () => this.#list.refresh(),
-        state: (state, code) => this.#connection(socket, state, code),
-      });
-      this.#sockets.set(socket, "connecting");
-    }
-    for (const socket of this.#sockets.keys()) socket.open();
+  constructor(organizationIds) {
+    this.#sockets = new OrganizationSockets(organizationIds, root.dataset.socketsPort, this.#indicator, () => this.#list.refresh());
+    this.#sockets.open();
     setInterval(() => drawElapsed(listRoot, this.#clock.now()), SECOND);
     this.#keys();
   }
@@ -223,8 +206,8 @@ class ReviewPage {
         .on("t", "Tag it", () => decisions.tag())
         .on("Escape", "Clear the selection", () => decisions.clear())
         .on("ArrowDown", "Go to the list; there ↑ and ↓ move, with Shift they select", () => decisions.focusList())
-        .on(" ", "Select the task, or take it out of the selection", () => {})
-        .on("Enter", "Open the task in its run", () => {});
+        .on(" ", "Select the task, or take it out of the selection")
+        .on("Enter", "Open the task in its run");
       document.querySelector("#decide [data-part=help]").addEventListener("click", () => keyboard.help());
     }
     keyboard
@@ -233,7 +216,7 @@ class ReviewPage {
   }
 
   #drawn(asked) {
-    this.#drawnAt = asked;
+    this.#sockets.drawn();
     this.#failed(null);
     this.#decisions?.drawn(asked);
     drawElapsed(listRoot, this.#clock.now());
@@ -246,16 +229,6 @@ class ReviewPage {
     const badge = document.getElementById("review-count") ?? newBadge();
     badge.hidden = waiting === "0";
     setText(badge, Number(waiting) > 99 ? "99+" : waiting);
-  }
-
-  /** The page is as live as the worst of its connections. */
-  #connection(socket, state, code) {
-    if (code === SIGNED_OUT) location.reload(); // the server sends the reader to the sign-in, and back
-    this.#sockets.set(socket, state);
-    const worst = [...this.#sockets.values()].reduce((one, other) => (SEVERITY.indexOf(other) > SEVERITY.indexOf(one) ? other : one));
-    const heard = [...this.#sockets.keys()].map(({ lastFrame }) => lastFrame ?? this.#drawnAt);
-    this.#indicator.show(worst, heard.includes(null) ? null : Math.min(...heard), worst === "ended" ? "no longer live: reload the page" : "");
-    if (state === "reconnecting") this.#list.refresh(); // no socket is no reason to show what is old
   }
 
   #failed(error) {
@@ -272,4 +245,4 @@ function newBadge() {
 }
 
 const organizations = root.dataset.organizations.trim();
-if (organizations) new ReviewPage().start(organizations.split(" "));
+if (organizations) new ReviewPage(organizations.split(" "));

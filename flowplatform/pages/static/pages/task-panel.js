@@ -2,9 +2,9 @@
 
 import { get, persist } from "../flowplatform/api.js";
 import { drawName, drawTime } from "../flowplatform/widgets.js";
-import { duration, elapsed, instant } from "../flowplatform/format.js";
+import { duration, elapsed, instant, preciseTime } from "../flowplatform/format.js";
 import { GLYPHS, meaningOf } from "../flowplatform/states.js";
-import { setAttribute, setText } from "../flowplatform/dom.js";
+import { arrange, setAttribute, setText } from "../flowplatform/dom.js";
 import { personOf } from "./decisions.js";
 import { chipOf, drawTags } from "./tag-chips.js";
 
@@ -52,6 +52,7 @@ export class TaskPanel {
     if (isOther) {
       for (const part of ["history", "trail", "attempts"]) this.#parts[part].replaceChildren();
       this.#parts.documents.hidden = true;
+      this.#parts.documents.said = null;
       this.#fetch();
     }
   }
@@ -135,13 +136,16 @@ export class TaskPanel {
 
   #drawAttempts({ task_executions: attempts, next_cursor: more }) {
     this.#parts.attemptsSection.hidden = attempts.length === 0;
-    const open = new Set([...this.#parts.attempts.querySelectorAll("details")].filter(({ open: is }) => is).map(({ id }) => id));
+    const known = new Map([...this.#parts.attempts.querySelectorAll("details")].map((item) => [item.id, item]));
     const items = attempts.map((attempt, index) => {
-      const item = attemptOf(attempt);
-      item.open = open.size ? open.has(item.id) : index === 0;
+      const before = known.get(idOf(attempt));
+      const said = JSON.stringify(attempt);
+      if (before?.said === said) return before; // whoever reads in it is not disturbed
+      const item = Object.assign(attemptOf(attempt), { said });
+      item.open = before ? before.open : index === 0;
       return item;
     });
-    this.#parts.attempts.replaceChildren(...items, ...(more ? [note(`The newest ${ATTEMPTS}.`)] : []));
+    arrange(this.#parts.attempts, more ? [...items, note(`The newest ${ATTEMPTS}.`)] : items);
   }
 
   /** What a service set for the task as a whole; where attempts tell, their own documents are above. */
@@ -149,6 +153,9 @@ export class TaskPanel {
     const documents = output ? [["Summary", output.summary], ...(hasAttempts ? [] : [["Output", output.output], ["Error", output.error]])] : [];
     const shown = documents.filter(([, value]) => value !== null);
     this.#parts.documents.hidden = shown.length === 0;
+    const said = JSON.stringify(shown);
+    if (this.#parts.documents.said === said) return;
+    this.#parts.documents.said = said;
     this.#parts.documents.replaceChildren(...shown.flatMap(([title, value]) => documentOf(title, value)));
   }
 }
@@ -175,14 +182,18 @@ function entry({ state, glyph, words, at, precise = false, remark = null }) {
   if (remark !== null) said.append(Object.assign(document.createElement("q"), { textContent: remark, dir: "auto" }));
   const time = document.createElement("time");
   drawTime(time, at);
-  if (precise) time.textContent += `.${String(Math.floor(at % 1000)).padStart(3, "0")}`;
+  if (precise) time.textContent = preciseTime(at);
   item.append(sign, said, time);
   return item;
 }
 
+function idOf(attempt) {
+  return `attempt-${attempt.task_execution_idx}`;
+}
+
 function attemptOf(attempt) {
   const details = document.createElement("details");
-  details.id = `attempt-${attempt.task_execution_idx}`;
+  details.id = idOf(attempt);
   const { state, word } = meaningOf(attempt.processing_status);
   details.dataset.state = state;
   const summary = document.createElement("summary");

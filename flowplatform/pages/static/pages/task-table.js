@@ -37,7 +37,7 @@ export class TaskTable {
   #model = null;
   #origin = 0; // bars count seconds from here, so that their numbers stay small and never change
   #current = null; // name of the row that the Tab key reaches
-  #anchor = null; // where a selection by Shift began
+  #anchor = null; // name of the row where a selection by Shift began
 
   /**
    * @param {HTMLTableElement} root
@@ -113,6 +113,8 @@ export class TaskTable {
    * @returns {number} how many
    */
   filter(wanted) {
+    const focused = this.current;
+    const place = this.#order.indexOf(focused);
     this.#order = [];
     for (const [name, row] of this.#rows) {
       row.root.hidden = !wanted(this.#model.task(name));
@@ -122,7 +124,9 @@ export class TaskTable {
       body.style.setProperty("--rows", [...body.rows].filter((row) => !row.hidden).length);
     }
     this.#select([...this.selected].filter((name) => !this.#rows.get(name).root.hidden));
-    if (!this.#order.includes(this.#current)) this.#setCurrent(this.#order[0] ?? null);
+    if (!this.#order.includes(this.#anchor)) this.#anchor = null;
+    if (!this.#order.includes(this.#current)) this.#setCurrent(this.#order[Math.min(Math.max(place, 0), this.#order.length - 1)] ?? null);
+    if (focused !== null && focused !== this.#current) this.focus();
     return this.#order.length;
   }
 
@@ -144,8 +148,10 @@ export class TaskTable {
     if (open !== null && this.#order.includes(open)) this.#setCurrent(open);
   }
 
-  clearSelection() {
-    this.#select([]);
+  /** Take tasks out of the selection, or all of them. */
+  deselect(names = this.selected) {
+    const gone = new Set(names);
+    this.#select([...this.selected].filter((name) => !gone.has(name)));
   }
 
   // --- Keys and clicks ---
@@ -169,16 +175,16 @@ export class TaskTable {
     };
     if (!(key in places) || last < 0) return false;
     const place = Math.min(Math.max(places[key], 0), last);
-    if (extends_) this.#extend(index, place);
-    else this.#anchor = null;
+    if (extends_) this.#extend(this.#order[place]);
+    else this.#anchor = this.#order[place];
     this.focus(this.#order[place]);
     return true;
   }
 
-  #extend(from, to) {
-    this.#anchor ??= from;
-    const [low, high] = [Math.min(this.#anchor, to), Math.max(this.#anchor, to)];
-    this.#select(this.#order.slice(low, high + 1));
+  #extend(name) {
+    const anchor = Math.max(0, this.#order.indexOf(this.#anchor ?? this.#current));
+    const place = this.#order.indexOf(name);
+    this.#select(this.#order.slice(Math.min(anchor, place), Math.max(anchor, place) + 1));
   }
 
   #clicked(event) {
@@ -186,7 +192,7 @@ export class TaskTable {
     if (!row) return;
     const { name } = row.dataset;
     if (event.target.closest(".pick")) {
-      if (event.shiftKey && this.#current) this.#extend(this.#order.indexOf(this.#current), this.#order.indexOf(name));
+      if (event.shiftKey) this.#extend(name);
       else this.#toggle(name);
       this.focus(name);
     } else {
@@ -208,7 +214,7 @@ export class TaskTable {
   }
 
   #toggle(name) {
-    this.#anchor = this.#order.indexOf(name);
+    this.#anchor = name;
     const names = new Set(this.selected);
     if (!names.delete(name)) names.add(name);
     this.#select(names);
