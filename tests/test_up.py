@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -143,9 +143,10 @@ def listening_ports(up: Up) -> set[int]:
     listening = set()
     for line in processes_of(up.data_dir):
         for descriptor in Path(f"/proc/{line.split()[0]}/fd").iterdir():
-            match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
-            if match and match[1] in inodes:
-                listening.add(inodes[match[1]])
+            with suppress(FileNotFoundError):  # closed since
+                match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+                if match and match[1] in inodes:
+                    listening.add(inodes[match[1]])
     return listening
 
 
