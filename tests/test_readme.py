@@ -40,7 +40,7 @@ def test_the_first_requests_work_when_pasted(platform: Platform) -> None:
     assert '"error":{' not in printed
     assert '"detail":[' not in printed
     for expected in (
-        f"Watch it: {platform.url}/flows/",
+        f"Watch it: {platform.url}/executions/",
         '"task_name":"classify","status":"running"',
         '"task_outputs":[',
         '"statuses":[',
