@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from flowplatform.replay.schedule import critical_path_seconds
 from flowplatform.replay.wfformat import read_trace
@@ -63,6 +63,24 @@ def test_a_run_is_watched_from_its_first_report_to_its_end(page: Page, tenant: T
     expect(row(page, "classify").locator(".took")).to_contain_text("attempt 2")
     bars = row(page, "classify").locator(".bar-of-task")
     assert [bar.get_attribute("data-state") for bar in bars.all()] == ["failed", "completed"]
+
+
+def test_what_happens_between_the_page_and_its_socket_is_not_missed_and_nothing_is_fetched_twice(
+    page: Page, tenant: Tenant, run: Any
+) -> None:
+    fetched: list[str] = []
+    page.on("request", lambda request: fetched.append(request.url) if request.url.endswith("/snapshot") else None)
+
+    def report_first(route: Route) -> None:
+        tenant.service.report(run, ("extract", "running"))
+        tenant.service("PATCH", "/api/task-tags", {"tags": [tag(run, "extract", "approved")]})
+        route.continue_()
+
+    page.route("**/execution-page.js", report_first)
+    open_run(page, run)
+    expect(row(page, "extract").locator(".state")).to_have_text("running")
+    expect(tags_of(page, "extract")).to_contain_text("approved")
+    assert fetched == []
 
 
 def test_the_page_says_how_late_it_is(page: Page, tenant: Tenant, run: Any) -> None:

@@ -193,6 +193,11 @@ export class FlowSocket {
     return this.#connection.lastFrame;
   }
 
+  /** Begin after what the page came with, instead of fetching it once more. To be called before `open`. */
+  startAfter({ epoch, offset }) {
+    this.#position = { epoch, offset };
+  }
+
   open() {
     this.#connection.open();
   }

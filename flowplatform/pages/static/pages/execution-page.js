@@ -30,7 +30,8 @@ const dataOf = (id) => JSON.parse(byId(id).textContent);
 class ExecutionPage {
   #facts = byId("run").dataset;
   #plan = new Plan(dataOf("plan"));
-  #live = new RunModel(this.#plan, dataOf("snapshot"));
+  #begin = dataOf("snapshot");
+  #live = new RunModel(this.#plan, this.#begin);
   #shown = this.#live; // the live model, or how the run was at a moment
   #address = new URLSearchParams(location.search);
   #clock = ServerClock.ofPage(instant(this.#facts.serverTime));
@@ -66,6 +67,7 @@ class ExecutionPage {
     const at = instant(this.#address.get("at"));
     if (at !== null) this.#asOf.goTo(at);
     setInterval(() => this.#tick(), SECOND);
+    if (this.#begin.epoch !== null) this.#socket.startAfter(this.#begin);
     this.#socket.open();
   }
 
