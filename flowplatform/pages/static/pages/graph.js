@@ -27,6 +27,7 @@ export class FlowGraph {
   #selected = null;
   #isNarrow = false;
   #isLate = false; // something is to be placed as soon as there is room
+  #resizes;
   #work = new AbortController();
 
   /**
@@ -48,7 +49,8 @@ export class FlowGraph {
     root.append(this.#tools, this.#note, this.#scroller, this.#list);
     root.addEventListener("keydown", (event) => this.#onKey(event));
     this.#switchTo("note", "");
-    new ResizeObserver(([{ contentRect }]) => this.#onResize(contentRect.width)).observe(root);
+    this.#resizes = new ResizeObserver(([{ contentRect }]) => this.#onResize(contentRect.width));
+    this.#resizes.observe(root);
   }
 
   /** @param {{name: string, title?: string, depends_on?: string[]}[]} tasks of a flow definition */
@@ -97,6 +99,10 @@ export class FlowGraph {
     const work = this.#work = new AbortController();
     const graph = this.#graph;
     this.#isLate = !this.#root.clientWidth;
+    if (this.#isLate) {
+      this.#resizes.unobserve(this.#root); // or a root that shows again before the next frame would not be told of
+      this.#resizes.observe(this.#root);
+    }
     if (!graph || this.#isLate) return;
     this.#isNarrow = this.#root.clientWidth < NARROW;
     if (!graph.size) return this.#switchTo("note", "This flow has no tasks.");
