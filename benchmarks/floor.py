@@ -18,6 +18,7 @@ import uuid_utils.compat as uuid_utils
 
 from benchmarks.sample import Sample, Stopwatch, client
 from benchmarks.workload import STATUS, TAG_TYPE, Execution, Work
+from flowplatform import tenancy
 from flowplatform.encoding import array_of
 
 _LOCK = """
@@ -59,7 +60,9 @@ class Writer:
         self._batches, self._tags = self._work.batches(), self._work.tags()
         self._organization, self._actor = job["organization"], job["actor"]
         self._status_sql, self._status_parameters = job["status_sql"], job["status_parameters"]
-        self._connection = psycopg.connect(job["database"], autocommit=True, prepare_threshold=1)
+        # Row-level security holds for the floor, too, and is told once whose rows to show: everybody's.
+        shown = f"-c {tenancy.SETTING}={tenancy.EVERYBODY}"
+        self._connection = psycopg.connect(job["database"], autocommit=True, prepare_threshold=1, options=shown)
         self._cursor = self._connection.cursor()
 
     def write(self) -> None:

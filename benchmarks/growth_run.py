@@ -22,7 +22,7 @@ from executions.facts import facts_of
 from executions.models import Flow
 from executions.schemas import FlowDefinition, TaskDefinition
 from executions.services import create_flow
-from flowplatform import embedded, env
+from flowplatform import embedded, env, tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.services import authenticate_token
 from flowplatform.processes import Program
@@ -133,7 +133,7 @@ def _filled(here: Stage, name: str, size: Size) -> Side:
     database = f"growth_{name}"
     own = connection.settings_dict["NAME"]
     flows = list(Flow.objects.order_by("pk").values_list("pk", flat=True))
-    with connection.cursor() as cursor:
+    with tenancy.showing(tenancy.NOBODY), connection.cursor() as cursor:  # saying whose would be a transaction around
         cursor.execute(f"CREATE DATABASE {database} TEMPLATE {own}")
     side = Side(name, size, embedded.database_url(env.DATA_DIR).replace(f"/{own}?", f"/{database}?"))
     say(f"Filling the {name} database: {size.rows:,} history rows, {size.outputs:,} outputs…")

@@ -16,6 +16,7 @@ from benchmarks.procfs import families, peak_mib, proportional_mib
 from benchmarks.servers import SERVERS
 from benchmarks.stage import Stage, free_port
 from benchmarks.workload import EXECUTIONS, Kind, Work
+from flowplatform import embedded, env
 
 _OVERHEAD_SECONDS = 0.6  # of a cell: its processes start, events get their numbers
 
@@ -132,7 +133,7 @@ class Runner:
 
     def _start_yardsticks(self) -> None:
         try:
-            self._yardsticks = yardsticks.Yardsticks(self._stage.database)
+            self._yardsticks = yardsticks.Yardsticks(embedded.owner_database_url(env.DATA_DIR))
         except yardsticks.AbsentError as error:
             self.outcome.left_out.append(f"the yardsticks: {error}")
             return

@@ -30,7 +30,7 @@ T = TypeVar("T")
 MONTHS_AHEAD = 2  # so that the beat may stand still for as long
 PATIENCE = 0.2  # seconds; a status batch waits no longer than this and what follows
 ATTEMPTS = 20
-_HISTORY, _DEFAULT = "executions_taskstatus", "executions_taskstatus_default"
+_HISTORY = "executions_taskstatus"
 _LOCK_NOT_AVAILABLE = "55P03"
 
 _PARTITIONS = """
@@ -44,24 +44,6 @@ _PARTITIONS = """
     WHERE inhparent = 'executions_taskstatus'::regclass
     ORDER BY 2 NULLS LAST, 1
 """
-
-_MONTHS_IN_DEFAULT = "SELECT DISTINCT date_trunc('month', created_at, 'UTC') FROM executions_taskstatus_default"
-
-# The check spares the new table a scan when it is attached.
-_CREATE = """
-    CREATE TABLE {name} (
-        LIKE executions_taskstatus INCLUDING ALL EXCLUDING IDENTITY,
-        CONSTRAINT of_month CHECK (created_at >= '{begin}' AND created_at < '{end}')
-    )
-"""
-_MOVE = """
-    WITH moved AS (
-        DELETE FROM executions_taskstatus_default WHERE created_at >= '{begin}' AND created_at < '{end}' RETURNING *
-    )
-    INSERT INTO {name} SELECT * FROM moved ORDER BY position
-"""
-_ATTACH = "ALTER TABLE executions_taskstatus ATTACH PARTITION {name} FOR VALUES FROM ('{begin}') TO ('{end}')"
-_UNCHECK = "ALTER TABLE {name} DROP CONSTRAINT of_month"
 
 
 class HistoryBusyError(Exception):
@@ -97,7 +79,7 @@ def add_partitions(now: datetime | None = None) -> list[str]:
     few that have come meanwhile and for a scan that proves that none was left behind. Raises HistoryBusyError.
     """
     begin = month_of(now or timezone.now())
-    wanted = {month for (month,) in _rows(_MONTHS_IN_DEFAULT)}
+    wanted = {month for (month,) in _rows(f"SELECT flowplatform_misplaced_months('{_HISTORY}')")}
     for _ in range(1 + MONTHS_AHEAD):
         wanted.add(begin)
         begin = _next(begin)
@@ -114,7 +96,7 @@ def old_partitions(before: datetime) -> list[Partition]:
 def drop_partitions(before: datetime) -> Iterator[Partition]:
     """Drop the partitions that lie wholly before a moment; yield each when it is gone. Raises HistoryBusyError."""
     for partition in old_partitions(before):
-        _patiently(lambda name=partition.name: _run(f"DROP TABLE IF EXISTS {name}"))  # type: ignore[misc]
+        _patiently(lambda name=partition.name: _run(f"SELECT flowplatform_drop_partition('{_HISTORY}', '{name}')"))  # type: ignore[misc]
         yield partition
 
 
@@ -136,22 +118,21 @@ def _add(month: datetime) -> str | None:
     """Make the partition of a month and return its name; `None` if somebody else did."""
     month = month_of(month)
     name = f"{_HISTORY}_{month:%Y_%m}"
-    values = {"name": name, "begin": month.isoformat(), "end": _next(month).isoformat()}
     _run("SET LOCAL statement_timeout = 0")
-    _patiently(lambda: _lock(_HISTORY, "SHARE UPDATE EXCLUSIVE"))  # against our like only
+    _patiently(lambda: _step("hold", month))
     if _is_there(month, partitions()):
         return None
-    _run(_CREATE.format(**values))
-    _run(_MOVE.format(**values))
-    _patiently(lambda: _lock(_DEFAULT, "ACCESS EXCLUSIVE"))
-    _run(_MOVE.format(**values))
-    _run(_ATTACH.format(**values))
-    _run(_UNCHECK.format(**values))
+    _step("create", month)
+    _step("move", month)
+    _patiently(lambda: _step("hold_default", month))
+    _step("move", month)
+    _step("attach", month)
     return name
 
 
-def _lock(table: str, mode: str) -> None:
-    _run(f"LOCK TABLE ONLY {table} IN {mode} MODE")  # ONLY: else the partitions too
+def _step(step: str, month: datetime) -> None:
+    """Take a step that only the owner of the history may: a function of the database takes it for us."""
+    _run(f"SELECT flowplatform_partition_step('{_HISTORY}', '{step}', '{month.isoformat()}')")
 
 
 def _patiently(change: Callable[[], T]) -> T:

@@ -29,7 +29,7 @@ _HOLD_TASK = """
     )
     SELECT %(id)s, organization_id, id, %(name)s, clock_timestamp(), clock_timestamp(), %(actor)s
     FROM executions_flowexecution WHERE id = %(execution)s AND status <> 'deleted'
-    ON CONFLICT (flow_execution_id, task_name) DO UPDATE
+    ON CONFLICT (organization_id, flow_execution_id, task_name) DO UPDATE
         SET updated_at = clock_timestamp(), modified_by = excluded.modified_by
     RETURNING output.*
 """

@@ -94,6 +94,7 @@ class FlowVersion(models.Model):
     """A definition, for good: the database refuses to change it (migration 0002)."""
 
     id = models.UUIDField(primary_key=True, default=uuid_utils.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)
     flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     definition = models.JSONField()
@@ -102,7 +103,7 @@ class FlowVersion(models.Model):
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["flow", "number"], name="flow_version_once"),
+            models.UniqueConstraint(fields=["organization", "flow", "number"], name="flow_version_once"),
         ]
 
     def __str__(self) -> str:
@@ -127,7 +128,7 @@ class FlowExecution(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid_utils.uuid7, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="flow_executions")
     flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="executions")
-    flow_version = models.PositiveIntegerField()  # with `flow` a foreign key to FlowVersion (migration 0002)
+    flow_version = models.PositiveIntegerField()  # with organization and flow a key to FlowVersion (migration 0007)
     run_number = models.PositiveIntegerField()
     status = models.CharField(max_length=20, choices=ExecutionStatus, default=ExecutionStatus.QUEUED)
     input = ExactJSONField(default=dict)
@@ -139,7 +140,7 @@ class FlowExecution(models.Model):
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["flow", "run_number"], name="flow_execution_run_once"),
+            models.UniqueConstraint(fields=["organization", "flow", "run_number"], name="flow_execution_run_once"),
             _one_of("status", ExecutionStatus, "flow_execution_status_known"),
         ]
         indexes: ClassVar[list[models.Index]] = [
@@ -211,14 +212,14 @@ class TaskExecution(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
-                fields=["flow_execution", "task_name", "task_execution_idx"], name="task_execution_once"
+                fields=["organization", "flow_execution", "task_name", "task_execution_idx"], name="task_execution_once"
             ),
             _one_of("edited_status", EditedStatus, "task_execution_edited_known"),
             _one_of("stale_status", StaleStatus, "task_execution_stale_known"),
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["flow_execution", "id"], name="task_execution_of_execution"),
-            models.Index(fields=["flow_execution", "task_name", "id"], name="task_execution_of_task"),
+            models.Index(fields=["organization", "flow_execution", "task_name", "id"], name="task_execution_of_task"),
         ]
 
     def __str__(self) -> str:
@@ -256,7 +257,7 @@ class TaskOutput(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             # No index and no predicate names a column that a status changes: those updates stay heap-only.
-            models.UniqueConstraint(fields=["flow_execution", "task_name"], name="task_output_once"),
+            models.UniqueConstraint(fields=["organization", "flow_execution", "task_name"], name="task_output_once"),
             _one_of("edited_status", EditedStatus, "task_output_edited_known"),
             _one_of("stale_status", StaleStatus, "task_output_stale_known"),
         ]

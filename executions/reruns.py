@@ -22,13 +22,15 @@ _APPEND_TO_HISTORY = """
     SELECT item.uid, output.organization_id, output.flow_execution_id, output.task_name, 'queued', clock_timestamp()
     FROM unnest(%(uids)s::uuid[], %(names)s::text[]) WITH ORDINALITY AS item (uid, task_name, place)
     JOIN executions_taskoutput AS output
-      ON output.flow_execution_id = %(execution)s AND output.task_name = item.task_name
+      ON output.organization_id = %(organization)s AND output.flow_execution_id = %(execution)s
+     AND output.task_name = item.task_name
     WHERE EXISTS (
         SELECT FROM executions_taskstatus AS history
         WHERE history.flow_execution_id = output.flow_execution_id AND history.task_name = output.task_name
     ) OR NOT EXISTS (
         SELECT FROM executions_taskexecution AS attempt
-        WHERE attempt.flow_execution_id = output.flow_execution_id AND attempt.task_name = output.task_name
+        WHERE attempt.organization_id = output.organization_id
+          AND attempt.flow_execution_id = output.flow_execution_id AND attempt.task_name = output.task_name
     )
     ORDER BY item.place
     RETURNING *
@@ -37,7 +39,8 @@ _APPEND_TO_HISTORY = """
 _QUEUE_OUTPUTS = """
     UPDATE executions_taskoutput
     SET processing_status = 'queued', updated_at = clock_timestamp(), modified_by = %(actor)s
-    WHERE flow_execution_id = %(execution)s AND task_name = ANY(%(names)s::text[])
+    WHERE organization_id = %(organization)s AND flow_execution_id = %(execution)s
+      AND task_name = ANY(%(names)s::text[])
     RETURNING id, task_name
 """
 
@@ -46,7 +49,8 @@ _QUEUE_NEWEST_ATTEMPTS = """
     SET processing_status = 'queued', updated_at = clock_timestamp(), modified_by = %(actor)s
     FROM (
         SELECT DISTINCT ON (task_name) id FROM executions_taskexecution
-        WHERE flow_execution_id = %(execution)s AND task_name = ANY(%(names)s::text[])
+        WHERE organization_id = %(organization)s AND flow_execution_id = %(execution)s
+          AND task_name = ANY(%(names)s::text[])
         ORDER BY task_name, task_execution_idx DESC
     ) AS newest
     WHERE attempt.id = newest.id
@@ -110,7 +114,7 @@ def _queue_tasks(changes: TaskChanges, tasks: QuerySet[Any, Any]) -> None:
 def _append_to_history(changes: TaskChanges, names: list[str]) -> set[str]:
     """Append `queued` to the history of the tasks that have one; return their names."""
     uids = [uuid_utils.uuid7() for _ in names]
-    parameters = {"execution": changes.execution_id, "names": names, "uids": uids}
+    parameters = {**changes.place, "names": names, "uids": uids}
     rows = list(TaskStatus.objects.raw(_APPEND_TO_HISTORY, parameters))
     changes.note_statuses(rows)
     return {row.task_name for row in rows}

@@ -44,7 +44,13 @@ def replace_definition(*, actor: Actor, flow: Flow, definition: FlowDefinition) 
 
 def _add_version(flow: Flow, definition: FlowDefinition, actor: Actor) -> None:
     flow.definition = definition.model_dump(exclude_none=True)
-    FlowVersion.objects.create(flow=flow, number=flow.version, definition=flow.definition, created_by=actor.name)
+    FlowVersion.objects.create(
+        organization_id=flow.organization_id,
+        flow=flow,
+        number=flow.version,
+        definition=flow.definition,
+        created_by=actor.name,
+    )
 
 
 @retried_transaction

@@ -15,7 +15,8 @@ QUEUED = "queued"
 
 _MARK = """
     UPDATE {table} SET stale_status = 'stale', updated_at = clock_timestamp(), modified_by = %(actor)s
-    WHERE flow_execution_id = %(execution)s AND task_name = ANY(%(names)s::text[]) AND stale_status <> 'stale'
+    WHERE organization_id = %(organization)s AND flow_execution_id = %(execution)s
+      AND task_name = ANY(%(names)s::text[]) AND stale_status <> 'stale'
     RETURNING id, task_name
 """
 _MARK_ATTEMPTS = _MARK.format(table="executions_taskexecution")
@@ -31,11 +32,12 @@ _STARTED = """
         ) AS history
         WHERE uid = ANY(%(uids)s::uuid[]) AND before = 'queued' AND status <> 'queued'
     ) AS started
-    WHERE output.flow_execution_id = %(execution)s AND output.task_name = started.task_name
-      AND output.stale_status = 'stale'
+    WHERE output.organization_id = %(organization)s AND output.flow_execution_id = %(execution)s
+      AND output.task_name = started.task_name AND output.stale_status = 'stale'
       AND NOT EXISTS (
           SELECT FROM executions_taskexecution AS attempt
-          WHERE attempt.flow_execution_id = output.flow_execution_id AND attempt.task_name = output.task_name
+          WHERE attempt.organization_id = output.organization_id
+            AND attempt.flow_execution_id = output.flow_execution_id AND attempt.task_name = output.task_name
       )
     RETURNING output.id, output.task_name
 """

@@ -45,10 +45,15 @@ class TaskChanges:
         self._outputs: dict[UUID, str] = {}
         self._statuses: list[TaskStatus] = []
 
+    @property
+    def place(self) -> dict[str, UUID]:
+        """The parameters that lead to the tasks: the unique indexes begin with the organization."""
+        return {"organization": self._facts.organization_id, "execution": self.execution_id}
+
     def run(self, sql: str, **parameters: Any) -> list[Any]:
         """Run a statement on this execution by this actor and return its rows; nothing is told of them."""
         with connection.cursor() as cursor:
-            cursor.execute(sql, {"execution": self.execution_id, "actor": self._actor.name, **parameters})
+            cursor.execute(sql, {**self.place, "actor": self._actor.name, **parameters})
             rows: list[Any] = cursor.fetchall()
         return rows
 

@@ -31,7 +31,7 @@ def record_task_execution(*, actor: Actor, report: TaskExecutionBody) -> TaskExe
     facts = facts_of(actor, report.flow_execution_id)
     refuse_unknown_tasks([(report.task_name, facts.task_names)])
     output = hold_task(actor, report.flow_execution_id, report.task_name)
-    attempt = _attempt(report) or TaskExecution(
+    attempt = _attempt(facts.organization_id, report) or TaskExecution(
         organization_id=facts.organization_id,
         created_at=output.updated_at,
         **{field: getattr(report, field) for field in _IDENTITY},
@@ -80,9 +80,9 @@ def edit_task_execution(
     return attempt
 
 
-def _attempt(report: TaskExecutionBody) -> TaskExecution | None:
+def _attempt(organization_id: UUID, report: TaskExecutionBody) -> TaskExecution | None:
     identity = {field: getattr(report, field) for field in _IDENTITY}
-    return TaskExecution.objects.filter(**identity).first()
+    return TaskExecution.objects.filter(organization_id=organization_id, **identity).first()
 
 
 def _compare(attempt: TaskExecution, edit: TaskExecutionEdit) -> None:
@@ -118,7 +118,11 @@ def _follow(output: TaskOutput, written: TaskExecution, *, with_output: bool) ->
     attempt replaces it only when it says something of its output. Its `processing_status` belongs to the history; the
     attempts decide only where there is none.
     """
-    of_task = {"flow_execution_id": output.flow_execution_id, "task_name": output.task_name}
+    of_task = {
+        "organization_id": output.organization_id,
+        "flow_execution_id": output.flow_execution_id,
+        "task_name": output.task_name,
+    }
     newest = TaskExecution.objects.filter(**of_task).latest("task_execution_idx")
     output.error, output.edited_status, output.stale_status = newest.error, newest.edited_status, newest.stale_status
     if with_output and newest == written:

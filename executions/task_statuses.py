@@ -48,7 +48,7 @@ _CHANGE = """
                clock_timestamp(), clock_timestamp(), %(actor)s
         FROM newest CROSS JOIN execution
         ORDER BY newest.task_name
-        ON CONFLICT (flow_execution_id, task_name) DO UPDATE
+        ON CONFLICT (organization_id, flow_execution_id, task_name) DO UPDATE
             SET processing_status = excluded.processing_status,
                 updated_at = clock_timestamp(),
                 modified_by = excluded.modified_by

@@ -19,6 +19,8 @@ def _listed(text: str) -> list[str]:
 
 DATA_DIR = Path(_env.str("FLOWPLATFORM_DATA_DIR", "") or BASE_DIR / ".data").expanduser().absolute()
 DATABASE_URL = _env.str("DATABASE_URL", "")
+# The role that owns the tables, for `manage.py`. The servers use DATABASE_URL, whose role owns nothing.
+OWNER_DATABASE_URL = _env.str("OWNER_DATABASE_URL", "") or DATABASE_URL
 REDIS_URL = _env.str("REDIS_URL", "")
 SECRET_KEY = _env.str("SECRET_KEY", "")
 ALLOWED_HOSTS = _listed(_env.str("ALLOWED_HOSTS", ""))

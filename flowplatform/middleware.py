@@ -18,7 +18,7 @@ from django.http.request import split_domain_port
 from django.utils.deprecation import MiddlewareMixin
 from ulid import ULID
 
-from flowplatform import errors
+from flowplatform import errors, tenancy
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -44,6 +44,23 @@ class RequestIdMiddleware:
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         response["Server-Timing"] = f"app;dur={(perf_counter() - begin) * 1e3:.2f}"
         return response
+
+
+class TenancyMiddleware:
+    """Begins every request with no organization's rows being shown, and leaves its thread so."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with tenancy.showing(tenancy.NOBODY):
+            return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> None:
+        """Show staff everybody's rows in the admin; everywhere else who authenticates the request says whose."""
+        match, user = request.resolver_match, getattr(request, "user", None)
+        if match and match.app_name == "admin" and user and user.is_active and user.is_staff:
+            tenancy.show(tenancy.EVERYBODY)
 
 
 class ContentSecurityPolicyMiddleware(CSPMiddleware):

@@ -1,4 +1,7 @@
-"""What this process is for: "web" and "live" serve requests, "worker" runs Celery, "command" is everything else."""
+"""What this process is for: "web" and "live" serve requests, "worker" runs Celery, "command" is everything else.
+
+Tests are a "test": they see the database as the servers do, not as its owner, and without their time limits.
+"""
 
 import os
 
@@ -13,3 +16,13 @@ def claim(role: str) -> None:
 def current() -> str:
     """Return the role of this process."""
     return os.environ.get(_VARIABLE, "command")
+
+
+def answers_requests() -> bool:
+    """Say whether others ask this process for something: what it may show depends on who they are."""
+    return current() in ("web", "live")
+
+
+def serves() -> bool:
+    """Say whether this process runs for as long as the platform does."""
+    return current() in ("web", "live", "worker")

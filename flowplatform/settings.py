@@ -9,6 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from flowplatform import embedded, env, role
 
+role.claim("command")  # whoever serves has said so by now
+
 BASE_DIR = env.BASE_DIR
 DATA_DIR = env.DATA_DIR
 
@@ -49,6 +51,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "flowplatform.middleware.RequestIdMiddleware",
+    "flowplatform.middleware.TenancyMiddleware",
     "flowplatform.middleware.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -88,15 +91,22 @@ SOCKET_THREADS = 4  # database reads for the sockets of one process
 
 
 def _database() -> dict[str, Any]:
-    """The one database. What serves keeps its connections and has short time limits; commands may take their time."""
-    database: dict[str, Any] = dict(dj_database_url.parse(env.DATABASE_URL or embedded.database_url(DATA_DIR)))
+    """The one database. What serves keeps its connections and has short time limits; commands may take their time.
+
+    Commands work as the owner of the tables, everything else as a role that owns nothing: row-level security binds it.
+    """
+    if role.current() == "command":
+        url = env.OWNER_DATABASE_URL or embedded.owner_database_url(DATA_DIR)
+    else:
+        url = env.DATABASE_URL or embedded.database_url(DATA_DIR)
+    database: dict[str, Any] = dict(dj_database_url.parse(url))
     options: dict[str, Any] = {
         # Django plans every statement anew unless it is prepared on the server.
         "server_side_binding": True,
         "prepare_threshold": 2,
         "connect_timeout": 5,
     }
-    if role.current() != "command":
+    if role.serves():
         options["connect_timeout"] = 2
         options["options"] = (
             "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=15000"
@@ -108,6 +118,7 @@ def _database() -> dict[str, Any]:
     options = {**database.get("OPTIONS", {}), **options}
     database["HOST"] = options.pop("host", database["HOST"])  # of a socket's folder in the URL; `dbshell` looks here
     database["OPTIONS"] = options
+    database["DISABLE_SERVER_SIDE_CURSORS"] = True  # outside of a transaction they would not know whose rows to show
     database["ENGINE"] = "flowplatform.postgresql"
     return database
 

@@ -188,7 +188,10 @@ class EventAdmin(ReadOnlyAdmin):
     def matching(self, queryset: QuerySet[Any], word: str, names: Any) -> QuerySet[Any]:
         """Look for a flow first. Both halves of the log have an index by flow, if the query names the half."""
         flow_id = as_uuid(word)
-        of_flow = Q(flow_id=flow_id, offset__isnull=False) | Q(flow_id=flow_id, offset__isnull=True)
+        streams = Stream.objects.filter(flow_id=flow_id) if flow_id else Stream.objects.none()
+        owners = streams.values("organization_id")  # what has a number is found by both
+        numbered = Q(organization_id=Subquery(owners), flow_id=flow_id, offset__isnull=False)
+        of_flow = numbered | Q(flow_id=flow_id, offset__isnull=True)
         if flow_id and Event.objects.filter(of_flow).exists():
             return queryset.filter(of_flow)
         return super().matching(queryset, word, names)

@@ -17,6 +17,7 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 from django.conf import settings
 
+from flowplatform import tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Organization
 from flowplatform.accounts.sockets import actor_of_scope
@@ -208,7 +209,8 @@ class OrganizationConsumer(FeedConsumer[OrganizationFeed]):
     @staticmethod
     def exists(actor: Actor, subject_id: UUID) -> bool:
         """Ask only about the actor's own: a foreign organization is answered like a missing one, and as soon."""
-        return actor.acts_in(subject_id) and Organization.objects.filter(pk=subject_id).exists()
+        with tenancy.showing(actor.shown):
+            return actor.acts_in(subject_id) and Organization.objects.filter(pk=subject_id).exists()
 
 
 class FlowConsumer(FeedConsumer[FlowFeed]):
@@ -219,7 +221,8 @@ class FlowConsumer(FeedConsumer[FlowFeed]):
     @staticmethod
     def exists(actor: Actor, subject_id: UUID) -> bool:
         """Look for the stream, which names the organization of the flow."""
-        return Stream.objects.visible_to(actor).filter(pk=subject_id).exists()
+        with tenancy.showing(actor.shown):
+            return Stream.objects.visible_to(actor).filter(pk=subject_id).exists()
 
     async def _greet(self, feed: FlowFeed, subscription: Subscription) -> None:
         """Send hello, and what the client missed."""

@@ -64,7 +64,9 @@ class Event(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             # Also the index of every replay. Unnumbered events are not in it.
-            models.UniqueConstraint(fields=["flow_id", "offset"], condition=Q(offset__isnull=False), name="event_once"),
+            models.UniqueConstraint(
+                fields=["organization_id", "flow_id", "offset"], condition=Q(offset__isnull=False), name="event_once"
+            ),
         ]
         indexes: ClassVar[list[models.Index]] = [
             # The outbox: a handful of rows at any time, whatever the size of the log.

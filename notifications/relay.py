@@ -69,7 +69,10 @@ _NUMBER = f"""
 
 _READ = """
     SELECT "offset", type, flow_execution_id, created_at, data::text
-    FROM notifications_event WHERE flow_id = %s AND "offset" > %s ORDER BY "offset" LIMIT %s
+    FROM notifications_event
+    WHERE organization_id = (SELECT organization_id FROM notifications_stream WHERE flow_id = %(flow)s)
+      AND flow_id = %(flow)s AND "offset" > %(since)s
+    ORDER BY "offset" LIMIT %(limit)s
 """
 
 _WAITING = """
@@ -242,7 +245,7 @@ def flows_waiting_in(organization_ids: Collection[UUID], *, older_than: timedelt
 def read_events(flow_id: UUID, *, since: int, limit: int) -> list[EventRow]:
     """Return at most `limit` numbered events after the offset `since`, in order."""
     with connection.cursor() as cursor:
-        cursor.execute(_READ, [flow_id, since, limit])
+        cursor.execute(_READ, {"flow": flow_id, "since": since, "limit": limit})
         rows: list[EventRow] = cursor.fetchall()
         return rows
 

@@ -1,4 +1,8 @@
-"""Database reads of a live process: a few threads, each of which keeps a connection."""
+"""Database reads of a live process: a few threads, each of which keeps a connection.
+
+What is read here is read for all sockets at once, so it is everybody's. Who may watch what is asked as the one who asks
+(`consumers.py`).
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -8,6 +12,8 @@ from typing import ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import close_old_connections
+
+from flowplatform import tenancy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +34,7 @@ class DatabaseThreads:
 def _with_connection(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     close_old_connections()  # and the next use looks at the one that is kept, as at the beginning of a request
     try:
-        return function(*args, **kwargs)
+        with tenancy.showing(tenancy.EVERYBODY):
+            return function(*args, **kwargs)
     finally:
         close_old_connections()

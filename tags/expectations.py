@@ -23,7 +23,9 @@ _LIVE = """
         AS wanted (flow_execution_id, task_name, tag_type)
     CROSS JOIN LATERAL (
         SELECT * FROM tags_tasktag AS tag
-        WHERE tag.flow_execution_id = wanted.flow_execution_id AND tag.task_name = wanted.task_name
+        WHERE tag.organization_id =
+              (SELECT organization_id FROM executions_flowexecution WHERE id = wanted.flow_execution_id)
+          AND tag.flow_execution_id = wanted.flow_execution_id AND tag.task_name = wanted.task_name
           AND tag.tag_type = wanted.tag_type AND tag.status = 'active'
         OFFSET 0
     ) AS tag

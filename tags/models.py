@@ -60,7 +60,7 @@ class TaskTag(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
-                fields=["flow_execution", "task_name", "tag", "tag_type", "metadata_digest"],
+                fields=["organization", "flow_execution", "task_name", "tag", "tag_type", "metadata_digest"],
                 condition=Q(status="active"),
                 name="task_tag_live_once",
             ),

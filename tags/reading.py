@@ -11,7 +11,8 @@ from tags.serializers import tag_answer
 # One array, where `__in` would make a parameter of each name: there may be ten thousand.
 _LIVE = """
     SELECT * FROM tags_tasktag
-    WHERE flow_execution_id = %(execution)s AND task_name = ANY(%(names)s::text[]) AND status = 'active'
+    WHERE organization_id = (SELECT organization_id FROM executions_flowexecution WHERE id = %(execution)s)
+      AND flow_execution_id = %(execution)s AND task_name = ANY(%(names)s::text[]) AND status = 'active'
     ORDER BY created_at, id
 """
 

@@ -45,11 +45,14 @@ _ACTIVE, _REMOVED = TagStatus.ACTIVE.value, TagStatus.DELETED.value
 # the trail does not hang on several clocks.
 _LIVE = f"""
     SELECT statement_timestamp(), {TOKEN_HOLDS}, array_agg(wanted.place), array_agg(standing.id)
-    FROM unnest(%(executions)s::uuid[], %(names)s::text[], %(tags)s::text[], %(types)s::text[], %(digests)s::bytea[])
-         WITH ORDINALITY AS wanted (flow_execution_id, task_name, tag, tag_type, metadata_digest, place)
+    FROM unnest(
+        %(organizations)s::uuid[], %(executions)s::uuid[], %(names)s::text[], %(tags)s::text[], %(types)s::text[],
+        %(digests)s::bytea[]
+    ) WITH ORDINALITY AS wanted (organization_id, flow_execution_id, task_name, tag, tag_type, metadata_digest, place)
     CROSS JOIN LATERAL (
         SELECT id FROM tags_tasktag AS tag
-        WHERE tag.flow_execution_id = wanted.flow_execution_id AND tag.task_name = wanted.task_name
+        WHERE tag.organization_id = wanted.organization_id
+          AND tag.flow_execution_id = wanted.flow_execution_id AND tag.task_name = wanted.task_name
           AND tag.tag = wanted.tag AND tag.tag_type = wanted.tag_type AND tag.metadata_digest = wanted.metadata_digest
           AND tag.status = 'active'
         LIMIT 1
@@ -136,7 +139,7 @@ def _change(
     executions = _lock_executions(actor, named | {one.flow_execution_id for one in expected})
     _refuse_unknown_tasks(operations, executions)
     refuse_if_changed(expected)
-    now, live = _live_tags(actor, identities)
+    now, live = _live_tags(actor, identities, executions)
     play = Play(actor, now, executions, live)
     outcomes = [play.apply(*pair) for pair in zip(operations, identities, strict=True)]
     play.write()
@@ -297,11 +300,14 @@ def _refuse_unknown_tasks(operations: Sequence[TagOperation], executions: dict[U
     refuse_unknown_tasks((operation.task_name, known[operation.flow_execution_id]) for operation in operations)
 
 
-def _live_tags(actor: Actor, identities: Sequence[Identity]) -> tuple[datetime, dict[Identity, UUID]]:
+def _live_tags(
+    actor: Actor, identities: Sequence[Identity], facts: dict[UUID, ExecutionFacts]
+) -> tuple[datetime, dict[Identity, UUID]]:
     """Return the time of the change, and the ids of the tags that stand by identity; raise 401 for an ended token."""
     executions, names, tags, types, digests = zip(*identities, strict=True)
     parameters = {
         "token": actor.token_id,
+        "organizations": array_of(str(facts[execution].organization_id) for execution in executions),
         "executions": array_of(map(str, executions)),
         "names": array_of(names),
         "tags": array_of(tags),

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from django.core.management import call_command
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections, connection, transaction
 from pytest_django.plugin import DjangoDbBlocker
 
 from flowplatform.accounts.models import Organization
+from flowplatform.embedded.locations import OWNER
 from tests import builders
 from tests.cast import Cast, make_cast
 from tests.chromium import CHROMIUM
@@ -19,10 +19,24 @@ pytest_plugins = ["tests.browser"]
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
-    """Use the run's own database as it is, so that the platform's processes and the tests see the same rows."""
+def django_db_setup() -> None:
+    """Use the run's own database as it is, so that the platform's processes and the tests see the same rows.
+
+    Its owner migrates it. The tests work as the role that the servers have, and row-level security binds that.
+    """
+    _platform.manage("migrate", "--verbosity", "0")
+
+
+@pytest.fixture
+def as_owner(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Work as the role that owns the tables, as commands do: for tests that alter or analyze them. Name it first."""
     with django_db_blocker.unblock():
-        call_command("migrate", verbosity=0)
+        servers_role = connection.settings_dict["USER"]
+        connection.close()
+        connection.settings_dict["USER"] = OWNER
+        yield
+        connection.close()
+        connection.settings_dict["USER"] = servers_role
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ for variable in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS", "FL
     os.environ.pop(variable, None)
 DATA_DIR = Path(tempfile.mkdtemp(prefix="flowplatform-tests-"))
 os.environ["FLOWPLATFORM_DATA_DIR"] = str(DATA_DIR)
-role.claim("command")
+role.claim("test")
 
 _running = ExitStack()
 

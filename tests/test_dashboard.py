@@ -33,7 +33,7 @@ def staff(db: None) -> Client:
 
 
 @pytest.fixture
-def empty(db: None) -> None:
+def empty(as_owner: None, db: None) -> None:
     """No history but that of the test, which is rolled back with it."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM executions_taskstatus")
@@ -231,7 +231,7 @@ def test_a_part_that_fails_leaves_the_others(
 
 
 @pytest.fixture
-def filled(organization: Organization) -> None:
+def filled(as_owner: None, organization: Organization) -> None:
     """A history that is longer than the sample by far."""
     run = run_of(organization)
     with connection.cursor() as cursor:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from flowplatform.embedded import EmbeddedError, database_url, redis_url, secret_key, servers
+from flowplatform.embedded import EmbeddedError, database_url, owner_database_url, redis_url, secret_key, servers
 from flowplatform.embedded.locations import sockets_dir
 from tests.leftovers import processes_of
 from tests.stack import ROOT, wait_until
@@ -50,8 +50,8 @@ def user_of(data_dir: Path) -> Iterator["subprocess.Popen[str]"]:
         yield process
 
 
-def query(data_dir: Path, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(database_url(data_dir), autocommit=True) as connection:
+def query(data_dir: Path, statement: str, url: str = "") -> list[tuple[object, ...]]:
+    with psycopg.connect(url or database_url(data_dir), autocommit=True) as connection:
         cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
@@ -68,10 +68,9 @@ def test_both_servers_answer_on_private_sockets_and_nowhere_else(data_dir: Path)
     with servers(data_dir), redis.Redis.from_url(redis_url(data_dir)) as broker:
         assert query(
             data_dir, "SELECT current_user, current_database(), current_setting('server_version_num')::int / 10000"
-        ) == [("flowplatform", "flowplatform", 18)]
-        assert query(data_dir, "SELECT rolsuper, rolcreatedb FROM pg_roles WHERE rolname = current_user") == [
-            (False, True)
-        ]
+        ) == [("flowplatform_app", "flowplatform", 18)]
+        powers = "SELECT rolsuper, rolbypassrls, rolcreatedb FROM pg_roles WHERE rolname ~ '^flow' ORDER BY rolname"
+        assert query(data_dir, powers) == [(False, False, True), (False, False, False), (False, False, False)]
         assert query(data_dir, "SHOW listen_addresses") == [("",)]
         assert query(data_dir, "SHOW fsync") == [("on",)]
         assert broker.ping()
@@ -81,7 +80,8 @@ def test_both_servers_answer_on_private_sockets_and_nowhere_else(data_dir: Path)
 
 
 def test_the_addresses_need_no_server_and_touch_nothing(data_dir: Path) -> None:
-    assert database_url(data_dir) == f"postgresql://flowplatform@/flowplatform?host={data_dir}/sockets"
+    assert database_url(data_dir) == f"postgresql://flowplatform_app@/flowplatform?host={data_dir}/sockets"
+    assert owner_database_url(data_dir) == f"postgresql://flowplatform@/flowplatform?host={data_dir}/sockets"
     assert redis_url(data_dir) == f"unix://{data_dir}/sockets/valkey.sock"
     with servers(data_dir, postgres=False, valkey=False):
         assert not data_dir.exists()
@@ -118,7 +118,7 @@ def test_servers_of_a_killed_user_are_adopted_by_the_next(data_dir: Path) -> Non
 
 def test_after_a_power_cut_the_data_is_there_and_reused_process_ids_do_not_matter(data_dir: Path) -> None:
     with user_of(data_dir) as user:
-        query(data_dir, "CREATE TABLE kept AS SELECT 42 AS answer")
+        query(data_dir, "CREATE TABLE kept AS SELECT 42 AS answer", owner_database_url(data_dir))
         server_user = (data_dir / "postgres").stat().st_uid
         for pid in (user.pid, postmaster(data_dir), valkey(data_dir)):
             os.kill(pid, signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_after_a_power_cut_the_data_is_there_and_reused_process_ids_do_not_matte
             path.write_text(f"{innocent.pid}\n{others}")
         (data_dir / "sockets/valkey.pid").write_text(f"{innocent.pid}\n")
         with servers(data_dir) as running:
-            assert query(data_dir, "SELECT answer FROM kept") == [(42,)]
+            assert query(data_dir, "SELECT answer FROM kept", owner_database_url(data_dir)) == [(42,)]
             running.check()
         assert innocent.poll() is None
         innocent.kill()

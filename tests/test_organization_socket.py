@@ -340,7 +340,7 @@ def test_a_look_misses_no_transaction_that_commits_late(organization: Organizati
         early.close()
 
 
-def test_a_look_reads_what_changed_by_an_index(organization: Organization) -> None:
+def test_a_look_reads_what_changed_by_an_index(as_owner: None, organization: Organization) -> None:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(

@@ -598,7 +598,7 @@ LARGE = ("taskstatus", "taskoutput", "taskexecution", "tasktag", "flowexecution"
 
 
 @pytest.fixture
-def many(execution: FlowExecution) -> FlowExecution:
+def many(as_owner: None, execution: FlowExecution) -> FlowExecution:
     with connection.cursor() as cursor:
         for statement in FILL.split(";"):
             cursor.execute(statement.replace("%%", "%"))

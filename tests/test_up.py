@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from flowplatform.accounts.models import Organization, ServiceToken, User
 from flowplatform.demo.credentials import ensure_demo
-from flowplatform.embedded import database_url, redis_url
+from flowplatform.embedded import owner_database_url, redis_url
 from tests.leftovers import processes_of
 from tests.servers import DATA_DIR
 from tests.stack import ROOT, free_port, wait_until
@@ -255,7 +255,7 @@ def test_numbers_that_cannot_be_are_one_sentence(arguments: tuple[str, ...], sen
 
 
 def test_more_web_processes_than_the_database_has_connections_for_are_one_sentence(data_dir: Path) -> None:
-    ours = {"DATABASE_URL": database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR), "SECRET_KEY": "x" * 50}
+    ours = {"DATABASE_URL": owner_database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR), "SECRET_KEY": "x" * 50}
     failed = manage(
         "up", "--port", str(free_port()), "--web-processes", "100", "--data-dir", data_dir, environment=ours
     )

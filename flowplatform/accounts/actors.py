@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from flowplatform import tenancy
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -26,6 +28,12 @@ class Actor:
     def is_authenticated(self) -> bool:
         """What DRF asks: an actor exists only for a valid credential."""
         return True
+
+    @property
+    def shown(self) -> str:
+        """Whose rows the database is to show (`flowplatform.tenancy`): its organizations', and what is its own."""
+        ids = self.organization_ids
+        return tenancy.value_of(ids if ids is None or len(ids) == 1 else [*ids, self.id])
 
     def acts_in(self, organization_id: UUID) -> bool:
         """Say whether rows of the organization exist for this actor."""

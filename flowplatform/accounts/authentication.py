@@ -8,6 +8,7 @@ from rest_framework import authentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from flowplatform import tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.services import actor_of_user, authenticate_token
 
@@ -37,6 +38,7 @@ class ServiceTokenAuthentication(authentication.BaseAuthentication):
         actor = self._actor_of(token)
         if actor is None:
             raise AuthenticationFailed
+        tenancy.show(actor.shown)
         return actor, None
 
     def authenticate_header(self, request: Request) -> str:
@@ -51,7 +53,9 @@ class SessionAuthentication(authentication.SessionAuthentication):
         if user is None or not user.is_active:
             return None
         self.enforce_csrf(_WithoutForm(request))  # type: ignore[arg-type]
-        return actor_of_user(user), None
+        actor = actor_of_user(user)
+        tenancy.show(actor.shown)
+        return actor, None
 
 
 class _WithoutForm:

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
+from flowplatform import tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import SCOPES, Membership, Organization, Role, ServiceAccount, ServiceToken, User
 
@@ -33,7 +34,7 @@ def authenticate_token(raw: str) -> Actor | None:
     """Return the actor that a service token speaks for; `None` if it is malformed, unknown, expired or revoked."""
     if not _TOKEN_FORM.fullmatch(raw):
         return None
-    with connection.cursor() as cursor:
+    with tenancy.showing(tenancy.EVERYBODY), connection.cursor() as cursor:  # whose it is shows then
         cursor.execute(_FIND, [raw.partition(".")[0]])
         found = cursor.fetchone()
     if found is None or not ServiceToken.objects.key_generator.verify(raw, found[1]):
@@ -97,7 +98,8 @@ def _note_use(token_id: str, last_used_at: datetime | None) -> None:
 
 def actor_of_user(user: User) -> Actor:
     """Return the actor of a signed-in person: one query for the roles."""
-    roles = dict(user.memberships.values_list("organization_id", "role"))
+    with tenancy.showing(tenancy.EVERYBODY):
+        roles = dict(user.memberships.values_list("organization_id", "role"))
     return Actor(
         id=user.pk, name=f"user:{user.username}", organization_ids=frozenset(roles), is_service=False, roles=roles
     )

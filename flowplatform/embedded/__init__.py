@@ -12,8 +12,18 @@ user that was killed does not count any more, a server that died is known to be 
 and servers that a killed user left behind are simply found by the next one.
 """
 
-from flowplatform.embedded.locations import EmbeddedError, database_url, redis_url, secret_key
+from flowplatform.embedded.locations import EmbeddedError, database_url, owner_database_url, redis_url, secret_key
 from flowplatform.embedded.place import Report
 from flowplatform.embedded.usage import Servers, servers, to_stderr
 
-__all__ = ["EmbeddedError", "Report", "Servers", "database_url", "redis_url", "secret_key", "servers", "to_stderr"]
+__all__ = [
+    "EmbeddedError",
+    "Report",
+    "Servers",
+    "database_url",
+    "owner_database_url",
+    "redis_url",
+    "secret_key",
+    "servers",
+    "to_stderr",
+]

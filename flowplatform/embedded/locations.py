@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-ROLE = DATABASE = "flowplatform"
+OWNER = DATABASE = "flowplatform"  # the role that owns the tables, and migrates them
+APPLICATION, APPLICATION_GROUP = "flowplatform_app", "flowplatform_application"  # who works with them, and its rights
+SUPERUSER = "postgres"
 POSTGRES_SOCKET = ".s.PGSQL.5432"
 VALKEY_SOCKET = "valkey.sock"
 
@@ -24,8 +26,20 @@ class EmbeddedError(Exception):
 
 
 def database_url(data_dir: Path) -> str:
-    """Return where the embedded PostgreSQL of this data directory listens; the same for the same directory, always."""
-    return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(sockets_dir(data_dir)))}"
+    """Return where the embedded PostgreSQL of this data directory listens; the same for the same directory, always.
+
+    The role in it owns nothing.
+    """
+    return _database_url(data_dir, APPLICATION)
+
+
+def owner_database_url(data_dir: Path) -> str:
+    """Return the same for the role that owns the tables."""
+    return _database_url(data_dir, OWNER)
+
+
+def _database_url(data_dir: Path, role: str) -> str:
+    return f"postgresql://{role}@/{DATABASE}?host={quote(str(sockets_dir(data_dir)))}"
 
 
 def redis_url(data_dir: Path) -> str:

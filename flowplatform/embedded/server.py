@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from flowplatform.embedded import locks
-from flowplatform.embedded.locations import DATABASE, POSTGRES_SOCKET, ROLE, VALKEY_SOCKET, EmbeddedError
+from flowplatform.embedded.locations import (
+    APPLICATION,
+    APPLICATION_GROUP,
+    DATABASE,
+    OWNER,
+    POSTGRES_SOCKET,
+    SUPERUSER,
+    VALKEY_SOCKET,
+    EmbeddedError,
+)
 from flowplatform.embedded.place import Place, Report, postgres_programs, valkey_program
 from flowplatform.logfiles import last_words, start_log, telling_line
 
@@ -142,6 +151,13 @@ class Postgres(Server):
         """Written by the postmaster."""
         return self.place.database / "postmaster.pid"
 
+    def ensure_running(self, report: Report) -> None:
+        """Return when the server answers, and has the roles of a database that an older version created, too."""
+        was_alive = self.alive()
+        super().ensure_running(report)
+        if not was_alive:
+            self._add_roles()
+
     def prepare(self, report: Report) -> None:
         """Create the database if there is none; drop the lock files of a dead server.
 
@@ -167,7 +183,7 @@ class Postgres(Server):
 
     def answers(self) -> bool:
         """Ask with pg_isready, which says no during crash recovery."""
-        command: list[str | Path] = [postgres_programs() / "pg_isready", "--quiet", "--username", ROLE]
+        command: list[str | Path] = [postgres_programs() / "pg_isready", "--quiet", "--username", OWNER]
         command += ["--host", self.place.sockets, "--port", "5432"]
         return subprocess.run(command, check=False, **self._popen_arguments()).returncode == 0
 
@@ -181,11 +197,26 @@ class Postgres(Server):
         # The locale built into PostgreSQL 17 and later: the same order and case rules on every machine.
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         # Trust: only the account and root can enter the directory of the sockets, so a password would add nothing.
-        self._run("initdb", "-D", fresh, "--username=postgres", "--auth=trust", "--no-instructions", *locale)
-        statements = f"CREATE ROLE {ROLE} LOGIN CREATEDB\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n"
+        self._run("initdb", "-D", fresh, f"--username={SUPERUSER}", "--auth=trust", "--no-instructions", *locale)
+        statements = f"CREATE ROLE {OWNER} LOGIN CREATEDB\nCREATE DATABASE {DATABASE} OWNER {OWNER}\n"
         self._run("postgres", "--single", "-D", fresh, "-c", "exit_on_error=on", "postgres", stdin=statements)
         fresh.rename(self.place.database)
         _sync_directory(home)
+
+    def _add_roles(self) -> None:
+        """Make the role of the servers, which owns nothing, and the group that migrations grant its rights to."""
+        import psycopg  # not at the top: only who starts a server needs it
+
+        as_superuser = f"host={self.place.sockets} user={SUPERUSER} dbname={DATABASE}"
+        try:
+            with psycopg.connect(as_superuser, autocommit=True) as connection:
+                roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
+                if APPLICATION_GROUP not in roles:
+                    connection.execute(f"CREATE ROLE {APPLICATION_GROUP} NOLOGIN")
+                if APPLICATION not in roles:
+                    connection.execute(f"CREATE ROLE {APPLICATION} LOGIN IN ROLE {APPLICATION_GROUP}")
+        except psycopg.Error as error:
+            raise EmbeddedError(f"The roles of the database cannot be created: {telling_line(str(error))}.") from error
 
     def _run(self, program: str, *arguments: str | Path, stdin: str = "") -> None:
         """Run one of PostgreSQL's programs to its end. Raises EmbeddedError with what it complained about."""

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.generic import TemplateView
 
+from flowplatform import tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import User
 from flowplatform.accounts.services import actor_of_user
@@ -35,7 +36,9 @@ class MemberPage(LoginRequiredMixin, TemplateView):
     def actor(self) -> Actor:
         """Who looks."""
         assert isinstance(self.request.user, User)
-        return actor_of_user(self.request.user)
+        actor = actor_of_user(self.request.user)
+        tenancy.show(actor.shown)
+        return actor
 
     @property
     def origin(self) -> str:

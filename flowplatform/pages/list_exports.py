@@ -118,7 +118,8 @@ _TASKS = """
            COALESCE(attempt.started_at, begun.created_at), attempt.completed_at, attempts.number, tags.texts
     FROM unnest(%(names)s::text[]) WITH ORDINALITY AS name (task_name, place)
     LEFT JOIN executions_taskoutput AS output
-        ON output.flow_execution_id = %(execution)s AND output.task_name = name.task_name
+        ON output.organization_id = %(organization)s AND output.flow_execution_id = %(execution)s
+       AND output.task_name = name.task_name
     LEFT JOIN LATERAL (
         SELECT created_at FROM executions_taskstatus
         WHERE flow_execution_id = %(execution)s AND task_name = name.task_name ORDER BY position DESC LIMIT 1
@@ -131,16 +132,17 @@ _TASKS = """
     ) AS begun ON true
     LEFT JOIN LATERAL (
         SELECT started_at, completed_at FROM executions_taskexecution
-        WHERE flow_execution_id = %(execution)s AND task_name = name.task_name
+        WHERE organization_id = %(organization)s AND flow_execution_id = %(execution)s AND task_name = name.task_name
         ORDER BY task_execution_idx DESC LIMIT 1
     ) AS attempt ON true
     LEFT JOIN LATERAL (
         SELECT count(*) AS number FROM executions_taskexecution
-        WHERE flow_execution_id = %(execution)s AND task_name = name.task_name
+        WHERE organization_id = %(organization)s AND flow_execution_id = %(execution)s AND task_name = name.task_name
     ) AS attempts ON true
     LEFT JOIN LATERAL (
         SELECT array_agg(tag_type || ':' || tag ORDER BY created_at, id) AS texts FROM tags_tasktag
-        WHERE flow_execution_id = %(execution)s AND task_name = name.task_name AND status = 'active'
+        WHERE organization_id = %(organization)s AND flow_execution_id = %(execution)s
+          AND task_name = name.task_name AND status = 'active'
     ) AS tags ON true
     ORDER BY place
 """
@@ -171,8 +173,9 @@ class TasksExport(ExecutionExport):
             flow=execution.flow_id, number=execution.flow_version
         )
         titles = {task["name"]: task.get("title") for task in definition["tasks"]}
+        place = {"organization": execution.organization_id, "execution": execution.pk}
         for names in in_parts(titles, PART):
-            for name, *told in fetched(_TASKS, {"names": array_of(names), "execution": execution.pk}):
+            for name, *told in fetched(_TASKS, {"names": array_of(names), **place}):
                 yield {"task_name": name, "title": titles[name], **_task_row(*told)}
 
 

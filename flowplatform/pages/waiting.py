@@ -48,7 +48,8 @@ _WAITING = f"""
         ) AS state
         LEFT JOIN LATERAL (
             SELECT true AS found FROM tags_tasktag
-            WHERE flow_execution_id = state.flow_execution_id AND task_name = state.task_name
+            WHERE organization_id = organization.id AND flow_execution_id = state.flow_execution_id
+              AND task_name = state.task_name
               AND tag IN ('approved', 'rejected', 'reviewed') AND tag_type = 'review' AND status = 'active'
               AND created_at >= state.since
             LIMIT 1

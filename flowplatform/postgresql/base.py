@@ -1,17 +1,82 @@
-"""The connection that a thread keeps is looked at before each request without asking the database.
+"""The connection to PostgreSQL: it tells the database whose rows to show, and is looked at without asking it.
 
-With `CONN_HEALTH_CHECKS` Django sends a query for every request: one more way to the database and back. A server that
-went away has closed its end, which the kernel knows.
+**Whose rows.** `flowplatform.tenancy` knows; the policies of the tables ask a setting of the transaction. It is set on
+the same way to the database as the first statement of a transaction (a pipeline, which takes BEGIN along, too), and
+again if it changed since. It ends with the transaction, so a connection that is kept never remembers a tenant.
+
+**Whether it is there.** With `CONN_HEALTH_CHECKS` Django sends a query for every request: one more way to the database
+and back. A server that went away has closed its end, which the kernel knows.
 """
 
 import select
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+import psycopg
 from django.db.backends.postgresql import base
-from psycopg import Error
+from psycopg.pq import TransactionStatus
+
+from flowplatform import role, tenancy
+from flowplatform.postgresql.application_role import refuse_powerful_role
+
+if TYPE_CHECKING:
+    ServerBindingCursor = psycopg.Cursor[Any]
+else:
+    from django.db.backends.postgresql.base import ServerBindingCursor
+
+T = TypeVar("T")
+
+_TELL = f"SELECT set_config('{tenancy.SETTING}', %s, true)"
+_UNKNOWN = "?"  # what a transaction was told before a part of it was undone
+
+
+class Cursor(ServerBindingCursor):
+    """A cursor whose statements show the rows that the code may see."""
+
+    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Self:
+        return self._run(partial(super().execute, query, params, **kwargs), may_be_several=params is None)
+
+    def executemany(self, query: Any, params_seq: Iterable[Any], **kwargs: Any) -> None:
+        self._run(partial(super().executemany, query, params_seq, **kwargs))
+
+    def _run(self, statement: Callable[[], T], *, may_be_several: bool = False) -> T:
+        """Run a statement, after telling the database what to show where it has not heard of it."""
+        connection: Any = self.connection
+        wanted = tenancy.shown()
+        status = connection.pgconn.transaction_status
+        if status == TransactionStatus.IDLE:  # a transaction that has not begun
+            connection.told = tenancy.NOBODY
+        if wanted == connection.told or status == TransactionStatus.INERROR:
+            return statement()
+        connection.told = wanted
+        tell = partial(psycopg.Cursor(connection).execute, _TELL, [wanted])
+        if may_be_several and not connection.autocommit:  # of a migration: a pipeline takes them one by one
+            tell()
+            return statement()
+        with connection.pipeline():
+            tell()
+            return statement()
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection to PostgreSQL."""
+
+    _is_bound: ClassVar[bool] = False  # by row-level security; every connection of a server has the same role
+
+    def get_connection_params(self) -> dict[str, Any]:
+        return {**super().get_connection_params(), "cursor_factory": Cursor}
+
+    def init_connection_state(self) -> None:
+        super().init_connection_state()
+        if role.serves() and not self._is_bound:
+            refuse_powerful_role(self.connection)
+            DatabaseWrapper._is_bound = True
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        super()._savepoint_rollback(sid)  # type: ignore[misc]
+        if self.connection is not None:
+            self.connection.told = _UNKNOWN
 
     def is_usable(self) -> bool:
         """Say whether the connection is open.
@@ -23,7 +88,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return super().is_usable()
         try:
             socket: int = self.connection.pgconn.socket
-        except Error:
+        except psycopg.Error:
             return False
         poll = select.poll()
         poll.register(socket, select.POLLIN)
