@@ -35,7 +35,7 @@ from notifications.relay import number_pending
 from tags.models import TaskTag
 from tests.builders import Api, make_execution, make_flow, make_member, make_organization, make_token, statuses
 
-OURS = ("accounts", "executions", "idempotency", "notifications", "tags")
+OURS = ("accounts", "audit", "executions", "idempotency", "notifications", "tags")
 MODELS = [model for label in OURS for model in apps.get_app_config(label).get_models()]
 BY_ID = [model for model in MODELS if model._meta.model_name not in ("servicetoken", "idempotencykey")]
 TOKENS = "/admin/accounts/servicetoken/"

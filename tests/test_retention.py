@@ -16,11 +16,13 @@ from django.utils import timezone
 from pytest_django import Settings
 from pytest_django.plugin import DjangoDbBlocker
 
-from executions import history
-from executions.history import HistoryBusyError, add_partitions, drop_partitions, month_of, partitions
+from executions.history import add_partitions, drop_partitions, partitions
 from executions.models import FlowExecution, TaskOutput, TaskStatus
 from executions.tasks import keep_history
+from flowplatform import monthly
 from flowplatform.accounts.models import Organization
+from flowplatform.audit.authors import Author
+from flowplatform.monthly import TableBusyError, month_of
 from tests.builders import Api, make_execution, make_flow, make_token, statuses
 
 MAY = datetime(2001, 5, 17, tzinfo=UTC)
@@ -29,6 +31,7 @@ INSERT = """
     VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'extract', 'running', %s)
 """
 DEFAULT = "executions_taskstatus_default"
+TESTS = Author("command:tests")
 
 
 @pytest.fixture
@@ -202,10 +205,10 @@ def test_only_what_is_wholly_older_is_dropped(db: None) -> None:
     report(MAY, MAY + timedelta(days=31))
     older = datetime(1990, 1, 1, tzinfo=UTC)
     report(older)  # in the default partition: not dropped with the others
-    gone = list(drop_partitions(before=datetime(2001, 6, 30, 23, 59, tzinfo=UTC)))
+    gone = list(drop_partitions(datetime(2001, 6, 30, 23, 59, tzinfo=UTC), author=TESTS))
     assert [partition.name for partition in gone] == ["executions_taskstatus_2001_05"]
     assert places() == [(of_month(MAY + timedelta(days=31)), MAY + timedelta(days=31)), (DEFAULT, older)]
-    assert [each.name for each in drop_partitions(before=datetime(2001, 7, 1, tzinfo=UTC))] == [
+    assert [each.name for each in drop_partitions(datetime(2001, 7, 1, tzinfo=UTC), author=TESTS)] == [
         "executions_taskstatus_2001_06"
     ]
 
@@ -225,7 +228,7 @@ def test_the_state_of_tasks_outlives_their_history(organization: Organization) -
     worker = Api(make_token(organization))
     path = f"/api/flow-executions/{execution.pk}/task-status"
     worker.post(path, statuses(("extract", "completed"), ("classify", "running")))
-    list(drop_partitions(before=timezone.now() + timedelta(days=31)))
+    list(drop_partitions(timezone.now() + timedelta(days=31), author=TESTS))
     assert worker.get(path).json() == {"statuses": [], "next_cursor": None}
     outputs = worker.get(f"/api/task-outputs?flow_execution_id={execution.pk}").json()["task_outputs"]
     assert {row["task_name"]: row["processing_status"] for row in outputs} == {
@@ -244,7 +247,7 @@ def test_a_task_without_history_left_follows_its_attempts(organization: Organiza
     attempt = {"flow_execution_id": str(execution.pk), "task_name": "extract", "task_execution_idx": 0}
     worker.post("/api/task-executions", {**attempt, "processing_status": "running"})
     assert TaskOutput.objects.get(flow_execution=execution).processing_status == "completed"
-    list(drop_partitions(before=timezone.now() + timedelta(days=31)))
+    list(drop_partitions(timezone.now() + timedelta(days=31), author=TESTS))
     worker.post("/api/task-executions", {**attempt, "processing_status": "failed"})
     assert TaskOutput.objects.get(flow_execution=execution).processing_status == "failed"
 
@@ -252,7 +255,7 @@ def test_a_task_without_history_left_follows_its_attempts(organization: Organiza
 def test_positions_go_on_after_everything_was_dropped(db: None) -> None:
     report(timezone.now())
     last = TaskStatus.objects.get().position
-    list(drop_partitions(before=timezone.now() + timedelta(days=31)))
+    list(drop_partitions(timezone.now() + timedelta(days=31), author=TESTS))
     add_partitions()
     report(timezone.now())
     assert TaskStatus.objects.get().position == last + 1
@@ -261,7 +264,7 @@ def test_positions_go_on_after_everything_was_dropped(db: None) -> None:
 def test_whoever_uses_the_history_for_long_is_left_alone_and_reports_go_on(
     scratch: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "ATTEMPTS", 3)
+    monkeypatch.setattr(monthly, "ATTEMPTS", 3)
     add_partitions(now=MAY)
     before = names()
     with somebody_else() as reader, ThreadPoolExecutor(1) as pool:
@@ -269,7 +272,7 @@ def test_whoever_uses_the_history_for_long_is_left_alone_and_reports_go_on(
 
         def drop() -> None:
             try:
-                list(drop_partitions(before=datetime(2001, 6, 1, tzinfo=UTC)))
+                list(drop_partitions(datetime(2001, 6, 1, tzinfo=UTC), author=TESTS))
             finally:
                 connection.close()
 
@@ -280,11 +283,11 @@ def test_whoever_uses_the_history_for_long_is_left_alone_and_reports_go_on(
                 worker.execute("SET LOCAL lock_timeout = '1s'")
                 worker.execute(INSERT, [timezone.now()])
             reported += 1
-        with pytest.raises(HistoryBusyError):
+        with pytest.raises(TableBusyError):
             dropping.result()
     assert names() == before
     assert reported > 3
-    assert [each.name for each in drop_partitions(before=datetime(2001, 6, 1, tzinfo=UTC))] == [of_month(MAY)]
+    assert [each.name for each in drop_partitions(datetime(2001, 6, 1, tzinfo=UTC), author=TESTS)] == [of_month(MAY)]
 
 
 # --- The command ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,15 @@
+"""The audit record: who signed in, who changed what people and programs may do, what was refused, who decided."""
+
+from django.apps import AppConfig
+
+
+class AuditConfig(AppConfig):
+    """A table that is only ever added to, and those who write into it."""
+
+    name = "flowplatform.audit"
+    label = "audit"
+    verbose_name = "audit"
+
+    def ready(self) -> None:
+        # It connects itself to the signals of Django's sign-in.
+        from flowplatform.audit import sign_ins  # noqa: F401
