@@ -101,4 +101,4 @@ def test_the_others_know_one_name_of_notifications() -> None:
 def test_nobody_connects_signal_receivers_but_where_a_library_offers_nothing_else() -> None:
     signals = re.compile(r"django\.dispatch|\.signals import|\bimport signals")
     connecting = {module for module, path in modules() if signals.search(path.read_text())}
-    assert connecting == {"flowplatform.audit.sign_ins", "flowplatform.celery"}
+    assert connecting == {"flowplatform.audit.apps", "flowplatform.audit.sign_ins", "flowplatform.celery"}

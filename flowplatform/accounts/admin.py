@@ -120,6 +120,7 @@ class PersonAdmin(Attributed, IdSearch, UserAdmin):  # type: ignore[type-arg]
 
     form = UserChangeForm
     add_form = UserCreationForm
+    add_fieldsets = UserAdmin.add_fieldsets  # unfold's base class, which comes before, has an empty one
     change_password_form = AdminPasswordChangeForm
     inlines = (MembershipInline,)
     list_display = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "last_login")

@@ -1,6 +1,6 @@
 """The audit record: who signed in, who changed what people and programs may do, what was refused, who decided."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 
 class AuditConfig(AppConfig):
@@ -11,5 +11,10 @@ class AuditConfig(AppConfig):
     verbose_name = "audit"
 
     def ready(self) -> None:
-        # It connects itself to the signals of Django's sign-in.
-        from flowplatform.audit import sign_ins  # noqa: F401
+        # It connects itself to the signals of Django's sign-in, whose models are there now.
+        from flowplatform.audit import sign_ins
+
+        if apps.is_installed("axes"):
+            from axes.signals import user_locked_out
+
+            user_locked_out.connect(sign_ins.note_lockout)

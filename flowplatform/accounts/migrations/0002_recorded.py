@@ -113,6 +113,7 @@ BEGIN
         END IF;
         IF NEW.revoked AND NOT OLD.revoked THEN
             action := 'token.revoked';
+            details := details - 'revoked';
         END IF;
     ELSE
         SELECT jsonb_object_agg(name, to_jsonb(token)->name) INTO details FROM unnest(facts) AS name;
@@ -135,11 +136,11 @@ GIVEN = """
 CREATE FUNCTION accounts_record_given() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format(
-        'SELECT audit_add(%L, NULL, %L, owner.id::text, owner.%I, jsonb_build_object(%L, jsonb_agg(given.%I ORDER BY 1)))
+        'SELECT audit_add(%L, NULL, %L, owner.id::text, owner.%I, jsonb_build_object(%L, jsonb_agg(given.%I ORDER BY given.%I)))
          FROM changed JOIN %I AS owner ON owner.id = changed.%I JOIN %I AS given ON given.id = changed.%I
          GROUP BY owner.id',
         TG_ARGV[0] || '.changed', TG_ARGV[0], TG_ARGV[3],
-        TG_ARGV[4] || CASE TG_OP WHEN 'INSERT' THEN '_added' ELSE '_removed' END, TG_ARGV[7],
+        TG_ARGV[4] || CASE TG_OP WHEN 'INSERT' THEN '_added' ELSE '_removed' END, TG_ARGV[7], TG_ARGV[7],
         TG_ARGV[1], TG_ARGV[2], TG_ARGV[5], TG_ARGV[6]
     );
     RETURN NULL;
