@@ -16,9 +16,7 @@ Tag = dict[str, Any]  # as answers show it
 def entries(action: Action, author: Author, *, added: Sequence[Tag], removed: Sequence[Tag]) -> Iterator[Entry]:
     """Yield the entries of a batch. A tag that it both added and removed is in both."""
     for organization_id in {tag["organization_id"] for tag in (*added, *removed)}:
-        ours, gone = (
-            [tag for tag in tags if tag["organization_id"] == organization_id] for tags in (added, removed)
-        )
+        ours, gone = ([tag for tag in tags if tag["organization_id"] == organization_id] for tags in (added, removed))
         changed = [*ours, *gone]
         ids = {tag["flow_execution_id"] for tag in changed}
         text = _name(changed[0]) + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")

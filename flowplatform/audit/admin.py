@@ -93,7 +93,7 @@ def _span_of(text: str) -> tuple[datetime, datetime] | None:
 class RecordAdmin(ReadOnlyAdmin):
     """Who did or tried what, newest first."""
 
-    list_display = ("at", "action", "result", "actor", "organization", "subject", "address", "request_id")
+    list_display = ("at", "action", "result", "actor", "subject", "organization", "address")
     list_filter = (
         TimeFilter,
         ActionFilter,
@@ -114,10 +114,9 @@ class RecordAdmin(ReadOnlyAdmin):
         return records
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Show when, what, who, about what and from where, then the details."""
-        who = ("actor", "actor_kind", "actor_id", "organization", "organization_id")
-        about = ("subject_type", "subject_text", "subject_id")
-        return ["at", "action", "result", *who, *about, "address", "request_id", self._json["details"]]
+        """Show when, what, who, about what and the details, then by what it is found elsewhere."""
+        told = ("at", "action", "result", "actor", "subject", "organization", self._json["details"])
+        return [*told, "address", "request_id", "actor_id", "subject_id", "organization_id"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Let nobody edit any of it."""

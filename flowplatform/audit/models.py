@@ -33,6 +33,7 @@ class Record(models.Model):
     details = models.JSONField()
 
     class Meta:
+        verbose_name = "audit record"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(condition=Q(action__in=Action.values), name="audit_record_action_known"),
             models.CheckConstraint(condition=Q(outcome__in=Outcome.values), name="audit_record_outcome_known"),

@@ -177,6 +177,7 @@ class Migration(migrations.Migration):
                         ("request_id", models.CharField(max_length=26)),
                         ("details", models.JSONField()),
                     ],
+                    options={"verbose_name": "audit record"},
                 )
             ],
         ),
