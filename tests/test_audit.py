@@ -469,7 +469,14 @@ def test_what_staff_may_not_do_in_the_admin_is_recorded(organization: Organizati
     refused = news.one("access.refused")
     assert refused.actor_name == "user:limited"
     assert refused.subject_text.startswith("POST admin/")
-    assert token.hashed_key[:20] not in str(refused.details)
+    assert refused.details["path"] == f"/admin/accounts/servicetoken/{token.prefix}…/revoke/"
+
+
+def test_a_token_that_is_sent_at_the_wrong_place_is_not_kept(organization: Organization) -> None:
+    raw = make_token(organization)
+    news = News()
+    assert Api("nonsense").get(f"/api/flows/{raw}").status_code == 401
+    assert news.one("credential.refused").details["path"] == f"/api/flows/{raw[:8]}…"
 
 
 @pytest.mark.parametrize("header", ["Authorization", "X-API-Key"])

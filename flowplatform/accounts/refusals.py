@@ -3,6 +3,7 @@
 Each is counted per source, so that a flood of them leaves few rows (`flowplatform/audit/floods.py`).
 """
 
+import re
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from flowplatform.audit.writing import Entry, Subject, record_alone, storable, u
 # One id that is not there is a worker behind its time. Ten within a minute are worth a row: somebody may be trying ids.
 # Whether they are another organization's is not asked: the answer took longer then, and would tell.
 UNKNOWN_IDS = 10
+
+_LONG = re.compile(r"[^/]{41,}")
 
 _credentials, _accesses, _unknown = Flood(), Flood(), Flood(begins_at=UNKNOWN_IDS)
 
@@ -37,7 +40,7 @@ def note_wrong_credential(origin: Origin, raw: str, path: str) -> None:
         token = _token_of(raw)
         account = token.service_account if token else None
         subject = Subject("service_token", token.prefix if token else "", account.name if account else "unknown token")
-        details = {**count, "path": storable(path), "reason": _reason(raw, token)}
+        details = {**count, "path": _shown(path), "reason": _reason(raw, token)}
         organization_id = account.organization_id if account else None
         author = Author(origin=origin)
         entry = Entry(Action.CREDENTIAL_REFUSED, author, Outcome.REFUSED, organization_id, subject, details)
@@ -57,11 +60,16 @@ def note_unknown_id(author: Author, actor: Actor | None, refused: Refused) -> No
 
 
 def _record(action: Action, author: Author, actor: Actor | None, refused: Refused, count: dict[str, Any]) -> None:
-    details = {**count, "method": refused.method, "path": storable(refused.path)}
+    details = {**count, "method": refused.method, "path": _shown(refused.path)}
     if refused.reason:
         details["reason"] = storable(refused.reason)
     subject = Subject("route", text=f"{refused.method} {refused.route}")
     record_alone(Entry(action, author, Outcome.REFUSED, _only_organization(actor), subject, details))
+
+
+def _shown(path: str) -> str:
+    """Return a path without what is longer than our ids: the admin's id of a token has its hash, another may be one."""
+    return storable(_LONG.sub(lambda segment: f"{segment[0][:8]}…", path))
 
 
 def _only_organization(actor: Actor | None) -> UUID | None:
