@@ -7,7 +7,9 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from executions.history import HistoryBusyError, add_partitions, drop_partitions
+from executions.history import add_partitions, drop_partitions
+from flowplatform.audit.authors import Author
+from flowplatform.monthly import TableBusyError
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,7 @@ def keep_history() -> None:
             logger.info("made the partition %s", name)
         if settings.HISTORY_RETENTION_DAYS:
             limit = timezone.now() - timedelta(days=settings.HISTORY_RETENTION_DAYS)
-            for partition in drop_partitions(before=limit):
+            for partition in drop_partitions(limit, author=Author("task:executions.keep_history")):
                 logger.info("dropped the partition %s with about %d rows", partition.name, partition.rows)
-    except HistoryBusyError:
+    except TableBusyError:
         logger.warning("the status history was in use all the time, the next hour tries again")

@@ -1,11 +1,15 @@
-"""The frame of the admin: its name, its menu, and what `settings.UNFOLD` asks for by name."""
+"""The frame of the admin: its site, its menu, and what `settings.UNFOLD` asks for by name."""
 
 from collections.abc import Callable
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.templatetags.static import static
 from django.urls import reverse
+from unfold.sites import UnfoldAdminSite
+
+from flowplatform.audit.authors import requester
+from flowplatform.audit.writing import acting
 
 # Groups of the menu: a title, and models with the word and the symbol that stand for them.
 _MENU: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
@@ -41,6 +45,7 @@ _MENU: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             ("accounts.serviceaccount", "Service accounts", "smart_toy"),
             ("accounts.servicetoken", "Service tokens", "key"),
+            ("audit.record", "Audit record", "receipt_long"),
         ),
     ),
     (
@@ -52,6 +57,16 @@ _MENU: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ),
     ),
 )
+
+
+class Site(UnfoldAdminSite):  # type: ignore[misc]
+    """The admin."""
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Change one's own password; the audit record, which the database writes, names the person."""
+        with acting(requester(request)):
+            response: HttpResponse = super().password_change(request, extra_context)
+        return response
 
 
 def mark(request: HttpRequest) -> str:

@@ -29,6 +29,8 @@ CSRF_TRUSTED_ORIGINS = _listed(_env.str("CSRF_TRUSTED_ORIGINS", ""))
 SOCKETS_PORT = _env.int("SOCKETS_PORT", 0) or None
 # Whole months of the status history older than this are dropped; 0 keeps everything.
 HISTORY_RETENTION_DAYS = _env.int("HISTORY_RETENTION_DAYS", 0, validate=validate.Range(min=0))
+# The same of the audit record.
+AUDIT_RETENTION_DAYS = _env.int("AUDIT_RETENTION_DAYS", 0, validate=validate.Range(min=0))
 # Processes of the web role on one machine.
 WEB_CONCURRENCY = _env.int("WEB_CONCURRENCY", 2, validate=validate.Range(min=1))
 DEBUG = _env.bool("DEBUG", False)

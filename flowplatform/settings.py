@@ -30,13 +30,15 @@ INSTALLED_APPS = [
     "flowplatform",
     "flowplatform.pages",
     "flowplatform.accounts",
+    "flowplatform.audit",
     "flowplatform.idempotency",
     "notifications",
     "executions",
     "tags",
-    "unfold",  # after ours, which replace some of its templates and its Alpine, and before Django's admin
+    # After ours, which replace some of its templates and its Alpine, and before Django's admin, whose site is ours.
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "flowplatform.admin_config.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -52,6 +54,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "flowplatform.middleware.RequestIdMiddleware",
     "flowplatform.middleware.TenancyMiddleware",
+    "flowplatform.middleware.AuditMiddleware",
     "flowplatform.middleware.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -191,9 +194,11 @@ CELERY_BEAT_SCHEDULE = {
     "prune-keys": {"task": "idempotency.prune", "schedule": 600.0, "options": {"expires": 600}},
     "prune": {"task": "notifications.prune", "schedule": 300.0, "options": {"expires": 300}},
     "keep-history": {"task": "executions.keep_history", "schedule": 3600.0, "options": {"expires": 3600}},
+    "keep-audit": {"task": "audit.keep", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
 HISTORY_RETENTION_DAYS = env.HISTORY_RETENTION_DAYS  # of the status history; 0 keeps everything
+AUDIT_RETENTION_DAYS = env.AUDIT_RETENTION_DAYS  # of the audit record; 0 keeps everything
 
 
 # --- Delivery of events (notifications) ---------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Staff's view of the event log: where the streams stand, and what waits for a number."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -16,12 +18,15 @@ from unfold.contrib.filters.admin import DropdownFilter
 from flowplatform.accounts.models import Organization
 from flowplatform.accounts.organization_filter import OrganizationFilter
 from flowplatform.admin_lists import WithButton
+from flowplatform.audit.authors import requester
+from flowplatform.audit.vocabulary import Action
+from flowplatform.audit.writing import Entry, Subject, record_alone
 from flowplatform.ids import as_uuid
 from flowplatform.readonly_admin import ReadOnlyAdmin
 from notifications.backlog import LATE, as_text
 from notifications.models import Event, Stream
 from notifications.relay import flows_waiting
-from notifications.retry import MOST, Retried, retry
+from notifications.retry import MOST, retry
 
 TYPES_AMONG = 1_000  # the newest events whose types are offered: looking through the whole log takes too long
 
@@ -35,8 +40,12 @@ def _age(since: Any) -> "ExpressionWrapper[Any]":
     return ExpressionWrapper(Now() - since, output_field=DurationField())
 
 
-def _tell(request: HttpRequest, retried: Retried) -> None:
-    """Say what became of a retry."""
+def _retry(request: HttpRequest, flow_ids: Sequence[UUID]) -> None:
+    """Relay what waits in these flows, record who wanted it, and say what became of it."""
+    retried = retry(flow_ids)
+    subject = Subject("flow", str(*flow_ids)) if len(flow_ids) == 1 else Subject("flow", text=f"{len(flow_ids)} flows")
+    details = {"flows": len(retried.flows), "events": retried.events, "failed": retried.failed, "left": retried.left}
+    record_alone(Entry(Action.EVENTS_RETRIED, requester(request), subject=subject, details=details))
     for level, text in retried.sentences():
         messages.add_message(request, level, text)
 
@@ -135,17 +144,17 @@ class StreamAdmin(WithButton, ReadOnlyAdmin):
 
     def pressed(self, request: HttpRequest, row: Any) -> None:
         """Relay one stream."""
-        _tell(request, retry([row.pk]))
+        _retry(request, [row.pk])
 
     @admin.action(description="Relay what waits in the selected streams now", permissions=["retry"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Relay several streams."""
-        _tell(request, retry(list(queryset.values_list("pk", flat=True))))
+        _retry(request, list(queryset.values_list("pk", flat=True)))
 
     def _retry_all(self, request: HttpRequest) -> HttpResponse:
         if not self.has_retry_permission(request):
             raise PermissionDenied
-        _tell(request, retry(flows_waiting(older_than=timedelta(0), limit=MOST + 1)))
+        _retry(request, flows_waiting(older_than=timedelta(0), limit=MOST + 1))
         return self._back(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -18,6 +18,7 @@ from flowplatform.accounts.models import User
 from flowplatform.accounts.organization_filter import OrganizationFilter
 from flowplatform.accounts.services import actor_of_staff
 from flowplatform.admin_lists import WithButton, links, list_address
+from flowplatform.audit.authors import origin_of
 from flowplatform.readonly_admin import ReadOnlyAdmin
 from tags.models import TagStatus, TaskTag
 from tags.services import restore_task_tags
@@ -119,7 +120,8 @@ class TaskTagAdmin(WithButton, ReadOnlyAdmin):
         removed = [tag for tag in selected if _is_removed(tag)]
         of_deleted = [tag for tag in removed if tag.flow_execution.status == ExecutionStatus.DELETED]
         try:
-            restored = restore_task_tags(actor=actor_of_staff(request.user), tags=removed)
+            actor = actor_of_staff(request.user)
+            restored = restore_task_tags(actor=actor, tags=removed, origin=origin_of(request))
         except NotFound:
             messages.error(request, "An execution was deleted at this moment. Look at the list again, and repeat.")
             return

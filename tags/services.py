@@ -4,11 +4,12 @@
    at the same moment leave one live row, and batches in different orders cannot deadlock. Status batches go on.
 2. Refuse what somebody else has overtaken; read the live tags that the batch names, and the time.
 3. Play the operations in order on what was read.
-4. Write what changed, and one event per flow, by one statement.
+4. Write what changed, one event per flow, and one entry of the audit record per organization, by one statement.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,11 +27,15 @@ from executions.models import ExecutionStatus
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.services import TOKEN_HOLDS, may_write, token_holds
+from flowplatform.audit.authors import NOWHERE, Author, Origin
+from flowplatform.audit.vocabulary import Action
+from flowplatform.audit.writing import ENTRIES, encoded
 from flowplatform.encoding import array_of, encode
 from flowplatform.errors import BadRequest, Unprocessable
 from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
 from notifications import publish
+from tags.auditing import entries
 from tags.expectations import refuse_if_changed
 from tags.models import TagStatus, TaskTag
 from tags.schemas import MAX_OPERATIONS, ExpectedTags, TagOperation
@@ -59,9 +64,9 @@ _LIVE = f"""
     ) AS standing
 """  # noqa: S608  (made of our own names only)
 
-# One statement for removals, additions and events. New rows are made after the removal is counted: a tag that is added
-# again takes the place of its removed row in the unique index. Where nothing is removed this is left out: the database
-# would plan the statement anew every time.
+# One statement for removals, additions, events and the audit record. New rows are made after the removal is counted: a
+# tag that is added again takes the place of its removed row in the unique index. Where nothing is removed this is left
+# out: the database would plan the statement anew every time.
 _ADDED = """
     added AS (
         INSERT INTO tags_tasktag (
@@ -85,6 +90,7 @@ _REMOVE_AND_ADD = f"""
         RETURNING id
     ), {_ADDED.format(only="WHERE (SELECT count(*) FROM removed) >= 0")}
 """  # noqa: S608  (made of our own names only)
+_AUDITED = f", audited AS ({ENTRIES})"
 _EVENTS = """
     SELECT organization_id, flow_id, 'task_tags.changed' AS type, flow_execution_id, data::json
     FROM unnest(
@@ -93,17 +99,32 @@ _EVENTS = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What somebody asks for, and how the audit record names them and it."""
+
+    actor: Actor
+    operations: Sequence[TagOperation]
+    identities: Sequence[Identity]
+    expected: Sequence[ExpectedTags]
+    author: Author
+    action: Action
+
+
 def change_task_tags(
     *,
     actor: Actor,
     operations: Sequence[TagOperation],
     expected: Sequence[ExpectedTags] = (),
     key: RequestKey | None = None,
+    origin: Origin = NOWHERE,
+    action: Action = Action.TAGS_CHANGED,
 ) -> list[Outcome]:
     """Apply 1 to 100 operations in order, all or none; return what each one did.
 
     With a `key` that was answered before it returns what they did then, and nothing is written. With `expected` they
-    apply only if nobody changed these tags since the actor looked at them.
+    apply only if nobody changed these tags since the actor looked at them. The audit record tells of it as `action`,
+    asked for from `origin`.
 
     Raises 400 for another operation than add and remove, and for a task name that the execution's version does not
     define (details name the indexes); 403 where the actor may not tag in an organization; 404 for an execution that is
@@ -112,41 +133,31 @@ def change_task_tags(
     """
     _refuse_unknown_operations(operations)
     identities = [_identity(index, operation) for index, operation in enumerate(operations)]
-    outcomes: list[Outcome] = orjson.loads(_change_once(key, actor, operations, identities, expected))
+    batch = _Batch(actor, operations, identities, expected, actor.as_author(origin), action)
+    outcomes: list[Outcome] = orjson.loads(_change_once(key, batch))
     return outcomes
 
 
 @retried_transaction
-def _change_once(
-    key: RequestKey | None,
-    actor: Actor,
-    operations: Sequence[TagOperation],
-    identities: Sequence[Identity],
-    expected: Sequence[ExpectedTags],
-) -> bytes:
-    if key and not token_holds(actor):  # else the change itself asks
+def _change_once(key: RequestKey | None, batch: _Batch) -> bytes:
+    if key and not token_holds(batch.actor):  # else the change itself asks
         raise AuthenticationFailed
-    return once(key, lambda: orjson.dumps(_change(actor, operations, identities, expected)))
+    return once(key, lambda: orjson.dumps(_change(batch)))
 
 
-def _change(
-    actor: Actor,
-    operations: Sequence[TagOperation],
-    identities: Sequence[Identity],
-    expected: Sequence[ExpectedTags],
-) -> list[Outcome]:
-    named = {operation.flow_execution_id for operation in operations}
-    executions = _lock_executions(actor, named | {one.flow_execution_id for one in expected})
-    _refuse_unknown_tasks(operations, executions)
-    refuse_if_changed(expected)
-    now, live = _live_tags(actor, identities, executions)
-    play = Play(actor, now, executions, live)
-    outcomes = [play.apply(*pair) for pair in zip(operations, identities, strict=True)]
+def _change(batch: _Batch) -> list[Outcome]:
+    named = {operation.flow_execution_id for operation in batch.operations}
+    executions = _lock_executions(batch.actor, named | {one.flow_execution_id for one in batch.expected})
+    _refuse_unknown_tasks(batch.operations, executions)
+    refuse_if_changed(batch.expected)
+    now, live = _live_tags(batch.actor, batch.identities, executions)
+    play = Play(batch, now, executions, live)
+    outcomes = [play.apply(*pair) for pair in zip(batch.operations, batch.identities, strict=True)]
     play.write()
     return outcomes
 
 
-def restore_task_tags(*, actor: Actor, tags: Sequence[TaskTag]) -> int:
+def restore_task_tags(*, actor: Actor, tags: Sequence[TaskTag], origin: Origin = NOWHERE) -> int:
     """Add removed tags again, as new rows, a hundred at a time; return how many. Those that stand are left alone.
 
     Tags of deleted executions cannot come back and are left out.
@@ -165,7 +176,8 @@ def restore_task_tags(*, actor: Actor, tags: Sequence[TaskTag]) -> int:
     ]
     outcomes: list[Outcome] = []
     for begin in range(0, len(operations), MAX_OPERATIONS):
-        outcomes += change_task_tags(actor=actor, operations=operations[begin : begin + MAX_OPERATIONS])
+        part = operations[begin : begin + MAX_OPERATIONS]
+        outcomes += change_task_tags(actor=actor, operations=part, origin=origin, action=Action.TAGS_RESTORED)
     return outcomes.count("added")
 
 
@@ -173,9 +185,9 @@ class Play:
     """Operations played in memory on the tags that stand, and then what has to be written."""
 
     def __init__(
-        self, actor: Actor, now: datetime, executions: dict[UUID, ExecutionFacts], live: dict[Identity, UUID]
+        self, batch: _Batch, now: datetime, executions: dict[UUID, ExecutionFacts], live: dict[Identity, UUID]
     ) -> None:
-        self._actor = actor
+        self._batch = batch
         self._now = now
         self._executions = executions
         self._live = live
@@ -201,7 +213,8 @@ class Play:
 
     def write(self) -> None:
         """Write what changed, and tell of it in one event per flow; its execution is named where there is only one."""
-        changed = [*self._now_removed(), *self._added.values()]
+        removed = list(self._now_removed())
+        changed = [*removed, *self._added.values()]
         if not changed:
             return
         by_flow: dict[tuple[UUID, UUID], list[dict[str, Any]]] = {}
@@ -211,16 +224,24 @@ class Play:
         executions = [{tag["flow_execution_id"] for tag in tags} for tags in by_flow.values()]
         parameters = {
             "now": self._now,
-            "actor": self._actor.name,
+            "actor": self._batch.actor.name,
             "removed": array_of(map(str, self._removed)),
             **self._columns(),
             "event_organizations": array_of(str(organization_id) for organization_id, _ in by_flow),
             "event_flows": array_of(str(flow_id) for _, flow_id in by_flow),
             "event_executions": array_of(str(*ids) if len(ids) == 1 else None for ids in executions),
             "event_data": array_of(encode({"tags": tags}).decode() for tags in by_flow.values()),
+            "audit": self._audited(removed),
         }
-        change = _REMOVE_AND_ADD if self._removed else _ADD
+        change = (_REMOVE_AND_ADD if self._removed else _ADD) + _AUDITED
         publish(selected={"change": change, "query": _EVENTS, "parameters": parameters})
+
+    def _audited(self, removed: Sequence[dict[str, Any]]) -> str:
+        """Return the entries of the audit record: what was added and taken back at once is both."""
+        added = list(self._added.values())
+        at_once = [tag for tag in added if tag["status"] == _REMOVED]
+        batch = self._batch
+        return encoded(*entries(batch.action, batch.author, added=added, removed=[*removed, *at_once]))
 
     def _add(self, operation: TagOperation, identity: Identity) -> UUID:
         pk = uuid_utils.uuid7()  # ids of one batch grow: they order rows of the same moment
@@ -233,9 +254,9 @@ class Play:
             "tag_metadata": operation.tag_metadata,
             "status": _ACTIVE,
             "created_at": self._now,
-            "created_by": self._actor.name,
+            "created_by": self._batch.actor.name,
             "updated_at": self._now,
-            "modified_by": self._actor.name,
+            "modified_by": self._batch.actor.name,
             "organization_id": self._executions[operation.flow_execution_id].organization_id,
         }
         self._digests.append(identity[-1])
@@ -245,7 +266,7 @@ class Play:
         """Yield the tags that are removed as they will be, oldest first. Their executions are locked: they stay so."""
         rows = TaskTag.objects.filter(pk__in=self._removed).order_by("id") if self._removed else ()
         for tag in rows:
-            tag.status, tag.updated_at, tag.modified_by = _REMOVED, self._now, self._actor.name
+            tag.status, tag.updated_at, tag.modified_by = _REMOVED, self._now, self._batch.actor.name
             yield tag_answer(tag)
 
     def _columns(self) -> dict[str, str]:

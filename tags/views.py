@@ -9,6 +9,7 @@ from executions.models import FlowExecution
 from executions.refusals import UNKNOWN_TASKS
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.views import OrganizationViewSet, TrustingViewSet
+from flowplatform.audit.authors import origin_of
 from flowplatform.idempotency.views import request_key
 from flowplatform.openapi import IDEMPOTENCY_KEY, KEY_IN_FLIGHT, Reason, query_parameters, refused
 from flowplatform.openapi.examples import IDS
@@ -64,7 +65,9 @@ class TaskTagViewSet(TrustingViewSet, OrganizationViewSet[TaskTag, TaskTagQueryS
         self.require_writer_somewhere(Scope.TAGS_WRITE)
         batch = self.body(TagBatch)
         key = request_key(request, self.actor)
-        outcomes = change_task_tags(actor=self.actor, operations=batch.tags, expected=batch.expected, key=key)
+        outcomes = change_task_tags(
+            actor=self.actor, operations=batch.tags, expected=batch.expected, key=key, origin=origin_of(request)
+        )
         return Response({"tags": [{"status": outcome} for outcome in outcomes]})
 
     @extend_schema(

@@ -27,6 +27,7 @@ from executions.models import ExecutionStatus, FlowExecution, TaskExecution, Tas
 from flowplatform import admin_lists
 from flowplatform.accounts.models import SCOPES, Membership, Organization, ServiceAccount, ServiceToken, User
 from flowplatform.accounts.services import ensure_member
+from flowplatform.audit.models import Record
 from notifications import admin as notifications_admin
 from notifications import relay, retry
 from notifications.layer import layer_sender
@@ -35,7 +36,7 @@ from notifications.relay import number_pending
 from tags.models import TaskTag
 from tests.builders import Api, make_execution, make_flow, make_member, make_organization, make_token, statuses
 
-OURS = ("accounts", "executions", "idempotency", "notifications", "tags")
+OURS = ("accounts", "audit", "executions", "idempotency", "notifications", "tags")
 MODELS = [model for label in OURS for model in apps.get_app_config(label).get_models()]
 BY_ID = [model for model in MODELS if model._meta.model_name not in ("servicetoken", "idempotencykey")]
 TOKENS = "/admin/accounts/servicetoken/"
@@ -200,6 +201,8 @@ def test_every_list_is_filtered_by_organization(staff: Client) -> None:
         before = keys()
         make_one_of_each(organization)
         rows[str(organization.pk)] = {model: new - before[model] for model, new in keys().items()}
+        theirs = Record.objects.filter(organization_id=organization.pk)  # what is recorded of users is nobody's
+        rows[str(organization.pk)][Record] = set(theirs.values_list("pk", flat=True))
     for model in (model for model in MODELS if model is not Organization):
         for organization_id, ours in rows.items():
             assert ours[model], model

@@ -16,12 +16,13 @@ from django.utils import timezone
 from pytest_django import Settings
 from pytest_django.plugin import DjangoDbBlocker
 
-from executions import history
-from executions.history import HistoryBusyError, add_partitions, drop_partitions, month_of, partitions
+from executions.history import add_partitions, drop_partitions, partitions
 from executions.models import FlowExecution, TaskOutput, TaskStatus
 from executions.tasks import keep_history
-from flowplatform import tenancy
+from flowplatform import monthly, tenancy
 from flowplatform.accounts.models import Organization
+from flowplatform.audit.authors import Author
+from flowplatform.monthly import TableBusyError, month_of
 from tests.builders import Api, make_execution, make_flow, make_token, statuses
 
 MAY = datetime(2001, 5, 17, tzinfo=UTC)
@@ -30,6 +31,7 @@ INSERT = """
     VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'extract', 'running', %s)
 """
 DEFAULT = "executions_taskstatus_default"
+TESTS = Author("command:tests")
 
 
 @pytest.fixture
@@ -214,10 +216,10 @@ def test_only_what_is_wholly_older_is_dropped(db: None) -> None:
     report(MAY, MAY + timedelta(days=31))
     older = datetime(1990, 1, 1, tzinfo=UTC)
     report(older)  # in the default partition: not dropped with the others
-    gone = list(drop_partitions(before=datetime(2001, 6, 30, 23, 59, tzinfo=UTC)))
+    gone = list(drop_partitions(datetime(2001, 6, 30, 23, 59, tzinfo=UTC), author=TESTS))
     assert [partition.name for partition in gone] == ["executions_taskstatus_2001_05"]
     assert places() == [(of_month(MAY + timedelta(days=31)), MAY + timedelta(days=31)), (DEFAULT, older)]
-    assert [each.name for each in drop_partitions(before=datetime(2001, 7, 1, tzinfo=UTC))] == [
+    assert [each.name for each in drop_partitions(datetime(2001, 7, 1, tzinfo=UTC), author=TESTS)] == [
         "executions_taskstatus_2001_06"
     ]
 
@@ -273,7 +275,7 @@ def test_positions_go_on_after_everything_was_dropped(as_owner: None, db: None) 
 def test_whoever_uses_the_history_for_long_is_left_alone_and_reports_go_on(
     scratch: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "ATTEMPTS", 3)
+    monkeypatch.setattr(monthly, "ATTEMPTS", 3)
     add_partitions(now=MAY)
     before = names()
     with somebody_else() as reader, ThreadPoolExecutor(1) as pool:
@@ -281,7 +283,7 @@ def test_whoever_uses_the_history_for_long_is_left_alone_and_reports_go_on(
 
         def drop() -> None:
             try:
-                list(drop_partitions(before=datetime(2001, 6, 1, tzinfo=UTC)))
+                list(drop_partitions(datetime(2001, 6, 1, tzinfo=UTC), author=TESTS))
             finally:
                 connection.close()
 
@@ -292,11 +294,11 @@ def test_whoever_uses_the_history_for_long_is_left_alone_and_reports_go_on(
                 worker.execute("SET LOCAL lock_timeout = '1s'")
                 worker.execute(INSERT, [timezone.now()])
             reported += 1
-        with pytest.raises(HistoryBusyError):
+        with pytest.raises(TableBusyError):
             dropping.result()
     assert names() == before
     assert reported > 3
-    assert [each.name for each in drop_partitions(before=datetime(2001, 6, 1, tzinfo=UTC))] == [of_month(MAY)]
+    assert [each.name for each in drop_partitions(datetime(2001, 6, 1, tzinfo=UTC), author=TESTS)] == [of_month(MAY)]
 
 
 # --- The command ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from flowplatform import tenancy
+from flowplatform.audit.authors import Author, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,8 @@ class Actor:
     def has_role(self, organization_id: UUID, roles: frozenset[str]) -> bool:
         """Say whether this is a person with one of the roles in the organization."""
         return self.roles.get(organization_id) in roles
+
+    def as_author(self, origin: Origin) -> Author:
+        """Return how the audit record names this actor; of its token it gets the prefix, which is no secret."""
+        token = self.token_id.partition(".")[0] if self.token_id else None
+        return Author(self.name, self.id, origin, token)

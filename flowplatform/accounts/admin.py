@@ -1,5 +1,6 @@
 """Staff's view of accounts. Tokens are made here, shown once, found and revoked."""
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ from flowplatform.accounts.models import SCOPES, Membership, Organization, Servi
 from flowplatform.accounts.organization_filter import OrganizationFilter, SystemFilter
 from flowplatform.accounts.services import give_key
 from flowplatform.admin_lists import IdSearch, WithButton, links, list_address
+from flowplatform.audit.authors import requester
+from flowplatform.audit.writing import acting
 
 SOON = timedelta(days=14)  # a token that ends within this wants a successor
 
@@ -37,8 +40,32 @@ admin.site.unregister(APIKey)  # the library's own table, which we do not use
 admin.site.unregister(Group)
 
 
+def in_name_of(request: HttpRequest) -> AbstractContextManager[None]:
+    """Make the changes of a POST in one transaction, which the audit record tells as the person's."""
+    return acting(requester(request)) if request.method == "POST" else nullcontext()
+
+
+class Attributed(ModelAdmin):  # type: ignore[misc]
+    """Pages that change who may do what: the database records it, and is told who pressed the button."""
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Run the action that was chosen, if one was."""
+        with in_name_of(request):
+            return super().changelist_view(request, *args, **kwargs)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Add or change."""
+        with in_name_of(request):
+            return super().changeform_view(request, *args, **kwargs)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Delete."""
+        with in_name_of(request):
+            return super().delete_view(request, *args, **kwargs)
+
+
 @admin.register(Group)
-class StaffGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc]
+class StaffGroupAdmin(Attributed, GroupAdmin):
     """Permissions that staff share."""
 
 
@@ -88,11 +115,12 @@ class AccountInline(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(User)
-class PersonAdmin(IdSearch, UserAdmin):  # type: ignore[type-arg]
+class PersonAdmin(Attributed, IdSearch, UserAdmin):  # type: ignore[type-arg]
     """People and their roles."""
 
     form = UserChangeForm
     add_form = UserCreationForm
+    add_fieldsets = UserAdmin.add_fieldsets  # unfold's base class, which comes before, has an empty one
     change_password_form = AdminPasswordChangeForm
     inlines = (MembershipInline,)
     list_display = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "last_login")
@@ -105,9 +133,14 @@ class PersonAdmin(IdSearch, UserAdmin):  # type: ignore[type-arg]
     )
     search_fields = (*UserAdmin.search_fields, "id")
 
+    def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Set somebody's password."""
+        with in_name_of(request):
+            return super().user_change_password(request, *args, **kwargs)
+
 
 @admin.register(Organization)
-class OrganizationAdmin(IdSearch):
+class OrganizationAdmin(Attributed, IdSearch):
     """Tenants, each with its members and its programs."""
 
     list_display = ("name", "slug", "members", "accounts", "flow_count", "created_at", "elsewhere")
@@ -161,7 +194,7 @@ def _count_of(relation: str) -> Any:
 
 
 @admin.register(Membership)
-class MembershipAdmin(IdSearch):
+class MembershipAdmin(Attributed, IdSearch):
     """Who has which role where."""
 
     list_display = ("user", "organization", "role", "created_at")
@@ -172,7 +205,7 @@ class MembershipAdmin(IdSearch):
 
 
 @admin.register(ServiceAccount)
-class ServiceAccountAdmin(IdSearch):
+class ServiceAccountAdmin(Attributed, IdSearch):
     """Programs that act."""
 
     list_display = ("name", "organization", "created_at", "elsewhere")
@@ -298,7 +331,7 @@ class TokenStateFilter(DropdownFilter):  # type: ignore[misc]
 
 
 @admin.register(ServiceToken)
-class ServiceTokenAdmin(WithButton):
+class ServiceTokenAdmin(Attributed, WithButton):
     """Tokens: the page that makes one and shows it once, last use, expiry, and the button that ends one."""
 
     list_display = ("prefix", "service_account", "state", "expires", "last_use", "created", "scope_list")
@@ -366,8 +399,9 @@ class ServiceTokenAdmin(WithButton):
         messages.success(request, f"Tokens revoked: {len(tokens)}.")
 
     def _end(self, request: HttpRequest, token: ServiceToken) -> None:
-        token.revoke()
-        self.log_change(request, token, f"Revoked the token {token.prefix}.")
+        with in_name_of(request):
+            token.revoke()
+            self.log_change(request, token, f"Revoked the token {token.prefix}.")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show a token as its row does, and with the dates to the second."""

@@ -14,7 +14,9 @@ from django.http.request import validate_host
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.authentication import presented_token
 from flowplatform.accounts.models import Scope, User
+from flowplatform.accounts.refusals import note_wrong_credential
 from flowplatform.accounts.services import actor_of_user, authenticate_token
+from flowplatform.audit.authors import Origin, known_address
 
 _Headers = Mapping[str, str]
 
@@ -25,8 +27,16 @@ def actor_of_scope(scope: Mapping[str, Any]) -> Actor | None:
     token = presented_token(headers.get("Authorization"), headers.get("X-Api-Key"))
     if token is not None:
         actor = authenticate_token(token)
-        return actor if actor and actor.has_scope(Scope.READ) else None
+        if actor and actor.has_scope(Scope.READ):
+            return actor
+        note_wrong_credential(_origin_of(scope), token, scope["path"])
+        return None
     return _actor_of_session(headers) if _comes_from_us(headers) else None
+
+
+def _origin_of(scope: Mapping[str, Any]) -> Origin:
+    address, *_ = scope.get("client") or (None,)
+    return Origin(known_address(address))
 
 
 def _actor_of_session(headers: _Headers) -> Actor | None:

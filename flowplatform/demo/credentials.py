@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from django.db import transaction
-
 from flowplatform.accounts.models import SCOPES, Organization, Role, User
 from flowplatform.accounts.services import (
     authenticate_token,
@@ -20,6 +18,8 @@ from flowplatform.accounts.services import (
     ensure_organization,
     issue_service_token,
 )
+from flowplatform.audit.authors import Author
+from flowplatform.audit.writing import acting
 
 _ORGANIZATION = "demo"
 _USERNAME = "admin"
@@ -35,7 +35,7 @@ class DemoCredentials:
     token: str
 
 
-@transaction.atomic
+@acting(Author("command:up"))
 def ensure_demo(data_dir: Path) -> DemoCredentials:
     """Return credentials that work, made anew where the kept ones are lost, revoked or of another database."""
     path = data_dir / "demo.json"

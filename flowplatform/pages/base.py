@@ -1,6 +1,7 @@
 """What every page for signed-in people shares."""
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.utils import timezone
@@ -14,6 +15,9 @@ from flowplatform import tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import User
 from flowplatform.accounts.services import actor_of_user
+from flowplatform.audit.authors import origin_of
+from flowplatform.audit.vocabulary import Action
+from flowplatform.audit.writing import Entry, Subject, record, storable
 from flowplatform.encoding import encode
 from flowplatform.pages.waiting import MANY, count_waiting
 
@@ -39,6 +43,13 @@ class MemberPage(LoginRequiredMixin, TemplateView):
         actor = actor_of_user(self.request.user)
         tenancy.show(actor.shown)
         return actor
+
+    def record_export(self, subject: Subject, organization_id: UUID | None) -> None:
+        """Say in the audit record that the reader was given a file. Without its record there is none."""
+        author = self.actor.as_author(origin_of(self.request))
+        details = {"path": storable(self.request.get_full_path(), 500)}
+        entry = Entry(Action.DATA_EXPORTED, author, organization_id=organization_id, subject=subject, details=details)
+        record(entry)
 
     @property
     def origin(self) -> str:

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 
 from executions.models import Flow, FlowExecution, FlowVersion
+from flowplatform.audit.writing import Subject
 from flowplatform.encoding import array_of
 from flowplatform.pages.base import MemberPage
 from flowplatform.pages.execution import OfExecution
@@ -50,7 +51,10 @@ class FlowExport(MemberPage):
         wanted = run_filter(request.GET)
         if wanted.problems:
             return refusal(wanted.problems)
-        return export_response(kwargs["file_type"], f"{flow.display_name} runs", RUN_COLUMNS, _runs(flow, wanted))
+        title = f"{flow.display_name} runs"
+        response = export_response(kwargs["file_type"], title, RUN_COLUMNS, _runs(flow, wanted))
+        self.record_export(Subject("flow", str(flow.pk), title), flow.organization_id)
+        return response
 
 
 def _runs(flow: Flow, wanted: RunFilter) -> Iterator[Row]:
@@ -105,7 +109,9 @@ class ExecutionExport(OfExecution):
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         execution = self.execution
         title = f"{execution.flow.display_name} run {execution.run_number} {self.name}"
-        return export_response(kwargs["file_type"], title, self.columns, self.rows(execution))
+        response = export_response(kwargs["file_type"], title, self.columns, self.rows(execution))
+        self.record_export(Subject("flow_execution", str(execution.pk), title), execution.organization_id)
+        return response
 
     def rows(self, execution: FlowExecution) -> Iterable[Row]:
         """Return the rows of the list."""

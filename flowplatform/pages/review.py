@@ -16,6 +16,7 @@ from django.urls import reverse
 from executions.models import Flow, FlowExecution
 from flowplatform.accounts.models import Organization, Scope, User
 from flowplatform.accounts.services import may_write
+from flowplatform.audit.writing import Subject
 from flowplatform.encoding import array_of, encode
 from flowplatform.errors import BadRequest
 from flowplatform.ids import as_uuid
@@ -391,7 +392,10 @@ class ReviewExport(OfReview):
         if self.filter.problems:
             return refusal(self.filter.problems)
         tasks = worklist(self.actor, self.filter, 2 * LOOKED_AT * max(1, len(self.organizations))).tasks
-        return export_response(kwargs["file_type"], "waiting for review", EXPORTED, self._exported(tasks))
+        response = export_response(kwargs["file_type"], "waiting for review", EXPORTED, self._exported(tasks))
+        ids = self.actor.organization_ids or ()
+        self.record_export(Subject("worklist", text="waiting for review"), next(iter(ids)) if len(ids) == 1 else None)
+        return response
 
     def _exported(self, tasks: Iterable[WaitingTask]) -> Iterator[Row]:
         for part in in_parts(tasks, PART):

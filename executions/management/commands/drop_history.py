@@ -8,7 +8,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
-from executions.history import HistoryBusyError, Partition, drop_partitions, old_partitions
+from executions.history import drop_partitions, old_partitions
+from flowplatform.audit.authors import Author
+from flowplatform.monthly import Partition, TableBusyError
 
 
 def _day(text: str) -> datetime:
@@ -40,9 +42,9 @@ class Command(BaseCommand):
                 for partition in old_partitions(before):
                     count += self._tell("would drop", partition)
             else:
-                for partition in drop_partitions(before):
+                for partition in drop_partitions(before, author=Author("command:drop_history")):
                     count += self._tell("dropped", partition)
-        except HistoryBusyError:
+        except TableBusyError:
             raise CommandError("The history is in use, by a dump or a long transaction: try again later.") from None
         if not count:
             self.stdout.write(f"No month of the history lies wholly before {before:%Y-%m-%d}.")

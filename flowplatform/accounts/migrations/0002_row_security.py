@@ -88,6 +88,7 @@ DECLARE
     begins timestamp := date_trunc('month', month AT TIME ZONE 'UTC');
     ends timestamptz := (begins + interval '1 month') AT TIME ZONE 'UTC';
     part text := parent || to_char(begins, '_YYYY_MM');
+    of_statements text;
     in_month text := format('created_at >= %L AND created_at < %L', begins AT TIME ZONE 'UTC', ends);
 BEGIN
     PERFORM FROM pg_class WHERE oid = parent AND relkind = 'p' AND relowner = current_user::regrole;
@@ -110,12 +111,22 @@ BEGIN
             'WITH moved AS (DELETE FROM %s_default WHERE %s RETURNING *) INSERT INTO %I SELECT * FROM moved ORDER BY 1',
             parent, in_month, part
         );
+    WHEN 'move_rest' THEN -- past the triggers of a table that refuses every DELETE; the default partition is locked
+        EXECUTE format('ALTER TABLE %s_default DISABLE TRIGGER USER', parent);
+        PERFORM flowplatform_partition_step(parent, 'move', month);
+        EXECUTE format('ALTER TABLE %s_default ENABLE TRIGGER USER', parent);
     WHEN 'attach' THEN
         EXECUTE format(
             'ALTER TABLE %s ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
             parent, part, begins AT TIME ZONE 'UTC', ends
         );
         EXECUTE format('ALTER TABLE %I DROP CONSTRAINT of_month', part);
+        FOR of_statements IN -- those of rows come with the attachment
+            SELECT pg_get_triggerdef(oid) FROM pg_trigger
+            WHERE tgrelid = (parent || '_default')::regclass AND NOT tgisinternal AND tgtype & 1 = 0
+        LOOP
+            EXECUTE replace(of_statements, parent || '_default', part);
+        END LOOP;
     END CASE;
 END $$;
 CREATE FUNCTION flowplatform_misplaced_months(parent regclass)

@@ -10,6 +10,8 @@ from django.core.validators import validate_slug
 
 from flowplatform.accounts.models import SCOPES
 from flowplatform.accounts.services import ensure_organization, issue_service_token
+from flowplatform.audit.authors import Author
+from flowplatform.audit.writing import acting
 
 
 def _slug(text: str) -> str:
@@ -49,11 +51,12 @@ class Command(BaseCommand):
             raise CommandError("Say --organization SLUG, or --system for a token that acts in every organization.")
         if not 1 <= len(options["name"]) <= 100:
             raise CommandError("The name has 1 to 100 characters.")
-        organization = ensure_organization(slug=options["organization"]) if options["organization"] else None
-        token = issue_service_token(
-            organization=None if options["system"] else organization,
-            name=options["name"],
-            scopes=options["scope"] or SCOPES,
-            expires_in=timedelta(days=options["expires"]) if options["expires"] else None,
-        )
+        with acting(Author("command:create_service_token")):
+            organization = ensure_organization(slug=options["organization"]) if options["organization"] else None
+            token = issue_service_token(
+                organization=None if options["system"] else organization,
+                name=options["name"],
+                scopes=options["scope"] or SCOPES,
+                expires_in=timedelta(days=options["expires"]) if options["expires"] else None,
+            )
         self.stdout.write(token)
