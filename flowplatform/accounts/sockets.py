@@ -15,21 +15,27 @@ from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.authentication import presented_token
 from flowplatform.accounts.models import Scope, User
 from flowplatform.accounts.services import actor_of_user, authenticate_token
+from flowplatform.accounts.standing import Credential, SessionCredential, TokenCredential
 
 _Headers = Mapping[str, str]
 
 
-def actor_of_scope(scope: Mapping[str, Any]) -> Actor | None:
-    """Return who opens the socket; `None` without a valid credential that may read. Queries the database."""
+def visitor_of_scope(scope: Mapping[str, Any]) -> tuple[Actor, Credential] | None:
+    """Return who opens the socket, and with what; `None` without a valid credential that may read.
+
+    Queries the database.
+    """
     headers = {name.decode("latin1").title(): value.decode("latin1") for name, value in scope["headers"]}
     token = presented_token(headers.get("Authorization"), headers.get("X-Api-Key"))
     if token is not None:
         actor = authenticate_token(token)
-        return actor if actor and actor.has_scope(Scope.READ) else None
-    return _actor_of_session(headers) if _comes_from_us(headers) else None
+        if actor is None or actor.token_id is None or not actor.has_scope(Scope.READ):
+            return None
+        return actor, TokenCredential(actor.token_id)
+    return _visitor_of_session(headers) if _comes_from_us(headers) else None
 
 
-def _actor_of_session(headers: _Headers) -> Actor | None:
+def _visitor_of_session(headers: _Headers) -> tuple[Actor, Credential] | None:
     try:
         morsel = SimpleCookie(headers.get("Cookie", "")).get(settings.SESSION_COOKIE_NAME)
     except CookieError:
@@ -38,7 +44,9 @@ def _actor_of_session(headers: _Headers) -> Actor | None:
         return None
     store = import_module(settings.SESSION_ENGINE).SessionStore(morsel.value)
     user = get_user(SimpleNamespace(session=store))  # type: ignore[arg-type]
-    return actor_of_user(user) if isinstance(user, User) and user.is_active else None
+    if not isinstance(user, User) or not user.is_active:
+        return None
+    return actor_of_user(user), SessionCredential.of(store.session_key, user)
 
 
 def _comes_from_us(headers: _Headers) -> bool:
