@@ -60,11 +60,11 @@ class Cast:
 def make_cast() -> Cast:
     organization, other = make_organization(), make_organization()
     scenes = [
-        _scene(organization),
-        _scene(organization, status="running"),
-        _scene(organization, status="cancel_requested"),
-        _scene(organization, status="deleted"),
-        _scene(other),
+        make_scene(organization),
+        make_scene(organization, status="running"),
+        make_scene(organization, status="cancel_requested"),
+        make_scene(organization, status="deleted"),
+        make_scene(other),
     ]
     return Cast(organization, _askers(organization, other), scenes)
 
@@ -100,7 +100,7 @@ def _signed_in(organization: Organization, role: str) -> Asker:
     return Asker({"X-CSRFToken": token}, {settings.SESSION_COOKIE_NAME: session, settings.CSRF_COOKIE_NAME: token})
 
 
-def _scene(organization: Organization, *, status: str = "queued") -> Scene:
+def make_scene(organization: Organization, *, status: str = "queued") -> Scene:
     """Return an execution in which every task has reported, been attempted and been tagged."""
     flow = make_flow(organization, *TASKS)
     execution = make_execution(flow)
