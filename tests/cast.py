@@ -92,7 +92,8 @@ def service(organization: Organization | None, scopes: Any) -> Asker:
 
 def signed_in(organization: Organization | None, role: str, **fields: Any) -> Asker:
     """Return a person with a real session, and a CSRF token that cookie and header agree on, as a browser has it."""
-    user = User.objects.create(username=f"{role}-of-{organization.slug if organization else 'nothing'}", **fields)
+    fields.setdefault("username", f"{role}-of-{organization.slug if organization else 'nothing'}")
+    user = User.objects.create(**fields)
     if organization:
         ensure_member(user=user, organization=organization, role=role)
     client = Client()

@@ -26,14 +26,16 @@ from websockets.exceptions import ConnectionClosed
 
 from benchmarks.live_sockets import Crowd
 from executions.models import FlowExecution
-from flowplatform.accounts.models import Organization, ServiceAccount, ServiceToken, User
+from flowplatform.accounts.models import SCOPES, Membership, Organization, ServiceAccount, ServiceToken, User
 from flowplatform.accounts.services import ensure_member, issue_service_token
 from notifications.models import Stream
-from tests.builders import Api, make_execution, make_flow, make_organization, make_token, statuses
-from tests.cast import make_scene
+from tests.builders import make_execution, make_flow, make_organization, make_token
+from tests.cast import Asker, make_scene, service, signed_in
 from tests.conftest import Platform
-from tests.test_odd_requests import DOCUMENT, OPERATIONS, documented_request
+from tests.routes import Ask, Request, api_asks, page_asks, send
+from tests.test_odd_requests import client_of
 from tests.test_sockets import frame_from, report, settle
+from tests.test_tenants import rows_of, values_of
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -65,7 +67,7 @@ def make_person(organization: Organization, role: str = "member") -> User:
     return user
 
 
-def signed_in(user: User) -> Client:
+def client_with(user: User) -> Client:
     client = Client(raise_request_exception=False)
     client.force_login(user)
     return client
@@ -73,6 +75,114 @@ def signed_in(user: User) -> Client:
 
 def key_of(client: Client) -> str:
     return client.cookies[settings.SESSION_COOKIE_NAME].value
+
+
+# --- Requests ---------------------------------------------------------------------------------------------------------
+
+WAYS: dict[str, Callable[[ServiceToken], object]] = {
+    "revoked": ServiceToken.revoke,
+    "expired": lambda token: ServiceToken.objects.filter(pk=token.pk).update(expiry_date=timezone.now()),
+    "deleted": ServiceToken.delete,
+    "of a deleted account": lambda token: token.service_account.delete(),
+}
+
+
+class Process:
+    """One of two processes that remember tokens by themselves: this one, or the platform's."""
+
+    def __init__(self, asker: Asker, http: httpx.Client | None = None) -> None:
+        self._asker, self._http = asker, http
+
+    def status(self, request: Request) -> int:
+        """Send a request with the credential."""
+        if self._http is None:
+            return send(client_of(self._asker), request).status_code
+        headers = {**request.headers, **self._asker.headers, "Content-Type": "application/json"}
+        cookies = "; ".join(f"{name}={value}" for name, value in self._asker.cookies.items())
+        headers |= {"Cookie": cookies} if cookies else {}
+        return self._http.request(request.method, request.address, content=request.body, headers=headers).status_code
+
+
+@pytest.fixture
+def asks(organization: Organization) -> list[Request]:
+    """Every request of the API and of the pages, about what there is; reads first, so that it is there for them."""
+    values = values_of(organization, make_scene(organization), "nobody")
+    filled = [ask.filled(lambda _, name: values[name]) for ask in [*api_asks(), *page_asks()] if not is_open(ask)]
+    return sorted(filled, key=lambda request: request.method != "GET")
+
+
+def is_open(ask: Ask) -> bool:
+    """Say whether a request is for everybody."""
+    return ask.path in ("/login/", "/logout/", "/api/schema/", "/api/docs/")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_ended_token_is_refused_from_the_next_request_on_in_every_process(
+    platform: Platform, organization: Organization, asks: list[Request], way: str
+) -> None:
+    asker = service(organization, SCOPES)
+    with httpx.Client(base_url=platform.url) as http:
+        processes = [Process(asker), Process(asker, http)]
+        requests = [request for request in asks if request.address.startswith("/api/")]
+        trusting = [
+            request for request in requests if "task-status" in request.address or "/task-tags" in request.address
+        ]
+        for process in processes:  # each one remembers the token, and what it wrote about
+            assert all(process.status(request) in (200, 409) for request in trusting)
+        token = token_of(asker.headers["Authorization"].removeprefix("Bearer "))
+        WAYS[way](token)
+        before = rows_of(organization)
+        for process in processes:
+            assert {process.status(request) for request in requests} == {401}
+        assert rows_of(organization) == before
+
+
+def test_who_is_switched_off_or_signed_out_is_refused_from_the_next_request_on_in_every_process(
+    platform: Platform, organization: Organization, asks: list[Request]
+) -> None:
+    ways: dict[str, Callable[[User], object]] = {
+        "switched off": lambda user: User.objects.filter(pk=user.pk).update(is_active=False),
+        "another password": lambda user: User.objects.filter(pk=user.pk).update(password="another"),
+        "a deleted session": lambda user: Session.objects.filter(pk=key_in(asker)).delete(),
+    }
+    with httpx.Client(base_url=platform.url) as http:
+        for way, end in ways.items():
+            name = f"{way} {uuid4()}"
+            asker = signed_in(organization, "member", username=name)
+            for process in (Process(asker), Process(asker, http)):
+                assert process.status(asks[0]) == 200
+            end(User.objects.get(username=name))
+            before = rows_of(organization)
+            for process in (Process(asker), Process(asker, http)):
+                for request in asks:
+                    refused = {401} if request.address.startswith("/api/") else {302, 401}  # to the sign-in
+                    assert process.status(request) in refused, f"{way}: {request}"
+            assert rows_of(organization) == before
+
+
+def key_in(asker: Asker) -> str:
+    return asker.cookies[settings.SESSION_COOKIE_NAME]
+
+
+def test_a_removed_member_and_one_who_became_a_viewer_write_nothing_from_the_next_request_on(
+    platform: Platform, organization: Organization, asks: list[Request]
+) -> None:
+    """What a removed member is told is that nothing is there; `tests/test_tenants.py` holds the very bytes."""
+    names = [f"{way}-{uuid4()}" for way in ("removed", "demoted")]
+    removed, demoted = (signed_in(organization, "admin", username=name) for name in names)
+    writes = [request for request in asks if request.method != "GET"]
+    with httpx.Client(base_url=platform.url) as http:
+        for asker in (removed, demoted):
+            assert {Process(asker, *way).status(asks[0]) for way in ((), (http,))} == {200}
+        Membership.objects.filter(user__username=names[0]).delete()
+        Membership.objects.filter(user__username=names[1]).update(role="viewer")
+        before = rows_of(organization)
+        for asker, refused in ((removed, {400, 403, 404}), (demoted, {403})):
+            for process in (Process(asker), Process(asker, http)):
+                assert {process.status(request) for request in writes} <= refused
+        assert Process(removed).status(asks[0]) == 404
+        assert Process(demoted).status(asks[0]) == 200
+        assert rows_of(organization) == before
 
 
 # --- Sockets ----------------------------------------------------------------------------------------------------------
@@ -115,7 +225,7 @@ def watchers(organization: Organization, flow_id: object) -> dict[str, Watcher]:
     )
     off, gone, forgetful, left, demoted = (make_person(organization) for _ in range(5))
     busy = make_person(organization)
-    out, ended, still = (signed_in(busy) for _ in range(3))
+    out, ended, still = (client_with(busy) for _ in range(3))
     doomed, elsewhere = (make_organization(f"{one}-{uuid4().hex}") for one in ("doomed", "elsewhere"))
     ensure_member(user=left, organization=elsewhere, role="viewer")
     of_doomed, of_no_one = make_person(doomed), make_flow(elsewhere)
@@ -139,19 +249,19 @@ def watchers(organization: Organization, flow_id: object) -> dict[str, Watcher]:
             tokens["blinded"], end=update("blinded", scopes=["status:write"]), code=4401
         ),
         "a user who is switched off": with_session(
-            signed_in(off), end=lambda: User.objects.filter(pk=off.pk).update(is_active=False), code=4401
+            client_with(off), end=lambda: User.objects.filter(pk=off.pk).update(is_active=False), code=4401
         ),
-        "a deleted user": with_session(signed_in(gone), end=gone.delete, code=4401),
-        "another password": with_session(signed_in(forgetful), end=lambda: change_password(forgetful), code=4401),
+        "a deleted user": with_session(client_with(gone), end=gone.delete, code=4401),
+        "another password": with_session(client_with(forgetful), end=lambda: change_password(forgetful), code=4401),
         "signing out": with_session(out, end=lambda: out.post("/logout/"), code=4401),
         "a deleted session": with_session(
             ended, end=lambda: Session.objects.filter(pk=key_of(ended)).delete(), code=4401
         ),
         "a removed member": with_session(
-            signed_in(left), end=left.memberships.filter(organization=organization).delete, code=4404
+            client_with(left), end=left.memberships.filter(organization=organization).delete, code=4404
         ),
         "a deleted organization": with_session(
-            signed_in(of_doomed), end=doomed.delete, code=4404, path=f"/ws/organizations/{doomed.pk}"
+            client_with(of_doomed), end=doomed.delete, code=4404, path=f"/ws/organizations/{doomed.pk}"
         ),
         "a deleted flow": with_token(
             system,
@@ -162,9 +272,9 @@ def watchers(organization: Organization, flow_id: object) -> dict[str, Watcher]:
         "another token of the same account": with_token(twin),
         "the same person, signed in elsewhere": with_session(still),
         "the removed member in another organization": with_session(
-            signed_in(left), path=f"/ws/organizations/{elsewhere.pk}"
+            client_with(left), path=f"/ws/organizations/{elsewhere.pk}"
         ),
-        "a member who became a viewer": with_session(signed_in(demoted), end=lambda: demote(demoted, organization)),
+        "a member who became a viewer": with_session(client_with(demoted), end=lambda: demote(demoted, organization)),
         "a system token": with_token(system),
     }
 
@@ -215,8 +325,7 @@ async def ending_of(socket: ClientConnection, seconds: float) -> int | None:
         except TimeoutError:
             break
         except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code
+            return closed.rcvd and closed.rcvd.code
     return None
 
 
