@@ -26,7 +26,8 @@ from django.urls import URLPattern, URLResolver
 
 from executions.models import Flow, FlowExecution
 from executions.views import FlowViewSet
-from flowplatform.accounts.models import SCOPES, Organization
+from flowplatform.accounts.models import SCOPES, Organization, User
+from flowplatform.accounts.services import ensure_member
 from flowplatform.cursors import encode_cursor
 from flowplatform.urls import api, documentation, pages
 from notifications.models import Stream
@@ -73,6 +74,8 @@ class World:
             **{scope: service(self.ours, [scope]) for scope in SCOPES},
             "service": service(self.ours, SCOPES),
         }
+        self.askers["member of two organizations"] = signed_in(self.ours, "member", username="member-of-two")
+        ensure_member(user=User.objects.get(username="member-of-two"), organization=make_organization(), role="admin")
         self.system = service(None, SCOPES)
         self._use_keys()
         self.marks = self._marks()
