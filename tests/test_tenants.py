@@ -26,6 +26,8 @@ from django.urls import URLPattern, URLResolver
 
 from executions.models import Flow, FlowExecution
 from executions.views import FlowViewSet
+from flowplatform import tenancy
+from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import SCOPES, Organization, User
 from flowplatform.accounts.services import ensure_member
 from flowplatform.cursors import encode_cursor
@@ -285,10 +287,10 @@ def test_what_is_theirs_is_answered_like_what_never_was(ask: Ask, world: World) 
     walk(ask, world, askers)
 
 
-def walk(ask: Ask, world: World, askers: Mapping[str, Asker]) -> None:
+def walk(ask: Ask, world: World, askers: Mapping[str, Asker], *, singly: bool = True) -> None:
     """Send a request with what is theirs in its places, and hold it against the same with what was never issued.
 
-    All places first; then one by one, for those who may do with their own what the request does.
+    All places first; then `singly`, for those who may do with their own what the request does.
     """
     names = ask.places
     differing = [number for number, name in enumerate(names) if world.secrets[name] != world.missing[name]]
@@ -296,8 +298,8 @@ def walk(ask: Ask, world: World, askers: Mapping[str, Asker]) -> None:
         send(client_of(world.askers["service"]), filled(ask, world.secrets))
     for who, asker in askers.items():
         (status, _, _), _ = told(filled(ask, world.values), asker, world)
-        singly = differing if len(differing) > 1 and status not in (302, 401, 403) else []
-        for number in [None, *singly] if differing else []:
+        one_by_one = singly and len(differing) > 1 and status not in (302, 401, 403)
+        for number in [*([None] if differing else ()), *(differing if one_by_one else ())]:
             theirs, missing = (filled(ask, world.values, instead, number) for instead in (world.secrets, world.missing))
             same = told(theirs, asker, world) == told(missing, asker, world)
             # A token is remembered for a minute, which may end between the two.
@@ -318,6 +320,19 @@ def told(request: Request, asker: Asker, world: World) -> tuple[Answer, int]:
     return learnt, count
 
 
+@pytest.fixture
+def without_second_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the database show everybody's rows to everybody: `tests/test_row_security.py` takes the first wall away."""
+    monkeypatch.setattr(Actor, "shown", tenancy.EVERYBODY)
+
+
+@pytest.mark.usefixtures("without_second_wall")
+@pytest.mark.parametrize("ask", [ask for ask in ASKS if ask.places], ids=str)
+def test_the_first_wall_stands_by_itself(ask: Ask, world: World) -> None:
+    walk(ask, world, {name: world.askers[name] for name in ("admin", "service")}, singly=False)
+
+
+@pytest.mark.usefixtures("without_second_wall")
 def test_the_walk_notices_a_view_that_forgets_whose_rows_these_are(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +344,7 @@ def test_the_walk_notices_a_view_that_forgets_whose_rows_these_are(
         walk(ask, world, reader)
 
 
+@pytest.mark.usefixtures("without_second_wall")
 def test_the_walk_notices_a_look_up_that_costs_more_for_what_is_there(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
