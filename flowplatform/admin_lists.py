@@ -61,6 +61,13 @@ class IdSearch(ModelAdmin):  # type: ignore[misc]
             raise IncorrectLookupParameters
         return super().get_changelist_instance(request)
 
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Refuse first: Django looks for the row first, and tells staff without permissions whether it is there."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        answer: HttpResponse = super().history_view(request, object_id, extra_context)
+        return answer
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:

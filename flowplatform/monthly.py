@@ -40,6 +40,7 @@ _PARTITIONS = """
     ORDER BY 2 NULLS LAST, 1
 """
 
+
 class TableBusyError(Exception):
     """The table was in use all the time, by a dump or a long transaction. Nothing was changed; try again later."""
 

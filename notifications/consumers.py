@@ -20,7 +20,9 @@ from django.conf import settings
 from flowplatform import tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Organization
-from flowplatform.accounts.sockets import actor_of_scope
+from flowplatform.accounts.sockets import visitor_of_scope
+from flowplatform.accounts.standing import Access
+from notifications.close_codes import NOT_AUTHENTICATED, RESTART, TOO_MANY, UNKNOWN
 from notifications.feed import Feed, Subscription
 from notifications.flow_feed import CATCH_UP_EVENTS, FlowFeed
 from notifications.hub import Hub
@@ -34,12 +36,6 @@ logger = logging.getLogger(__name__)
 F = TypeVar("F", bound=Feed)
 
 SEND_NOW = "flowplatform.send_now"  # an ASGI extension of our server; others do without it
-NOT_AUTHENTICATED = 4401
-UNKNOWN = 4404
-TOO_SLOW = 4408
-TOO_MANY = 4429
-RESTART = 1012
-
 REPLAY_EVENTS = 10_000  # a client further behind is better served by a refetch
 
 
@@ -131,30 +127,33 @@ class FeedConsumer(PlainConsumer, Generic[F]):
             self._session.cancel()
 
     async def _serve(self) -> None:
-        actor, subject_id = await self._admit()
+        actor, subject_id, access = await self._admit()
         self._count_in(actor)
         age = settings.SOCKET_MAX_AGE_HOURS * 3600 * random.uniform(0.8, 1.0)
         expiry = asyncio.get_running_loop().call_later(age, self._end, RESTART)
         try:
-            watching = self.hub.watching(self.kind, subject_id, lambda: self._end(TOO_SLOW), self._send_now)
-            async with watching as (feed, subscription):
-                await self._watch(cast(F, feed), subscription)
+            watching = self.hub.watching(self.kind, subject_id, self._end, self._send_now)
+            with self.hub.guard.guarding(access, self._end):
+                async with watching as (feed, subscription):
+                    await self._watch(cast(F, feed), subscription)
         finally:
             expiry.cancel()
             self._count_out(actor)
 
-    async def _admit(self) -> tuple[Actor, UUID]:
-        """Return who watches what; refuse without a credential, and what does not exist for the actor."""
-        actor = await self.hub.threads.run(actor_of_scope, self.scope)
-        if actor is None:
+    async def _admit(self) -> tuple[Actor, UUID, Access]:
+        """Return who watches what, and by what; refuse without a credential, and what does not exist for the actor."""
+        visitor = await self.hub.threads.run(visitor_of_scope, self.scope)
+        if visitor is None:
             raise Refused(NOT_AUTHENTICATED)
+        actor, credential = visitor
         try:
             subject_id = UUID(self._named)
         except ValueError:
             raise Refused(UNKNOWN) from None
-        if not await self.hub.threads.run(self.exists, actor, subject_id):
+        organization_id = await self.hub.threads.run(self.organization_of, actor, subject_id)
+        if organization_id is None:
             raise Refused(UNKNOWN)
-        return actor, subject_id
+        return actor, subject_id, Access(credential, organization_id)
 
     @property
     def _named(self) -> str:
@@ -163,8 +162,8 @@ class FeedConsumer(PlainConsumer, Generic[F]):
         return named
 
     @staticmethod
-    def exists(actor: Actor, subject_id: UUID) -> bool:
-        """Say whether there is such a thing to watch for the actor. Queries the database."""
+    def organization_of(actor: Actor, subject_id: UUID) -> UUID | None:
+        """Return whose it is; `None` if there is no such thing for the actor. Queries the database."""
         raise NotImplementedError
 
     def _count_in(self, actor: Actor) -> None:
@@ -207,10 +206,11 @@ class OrganizationConsumer(FeedConsumer[OrganizationFeed]):
     kind = OrganizationFeed
 
     @staticmethod
-    def exists(actor: Actor, subject_id: UUID) -> bool:
+    def organization_of(actor: Actor, subject_id: UUID) -> UUID | None:
         """Ask only about the actor's own: a foreign organization is answered like a missing one, and as soon."""
         with tenancy.showing(actor.shown):
-            return actor.acts_in(subject_id) and Organization.objects.filter(pk=subject_id).exists()
+            exists = actor.acts_in(subject_id) and Organization.objects.filter(pk=subject_id).exists()
+        return subject_id if exists else None
 
 
 class FlowConsumer(FeedConsumer[FlowFeed]):
@@ -219,10 +219,12 @@ class FlowConsumer(FeedConsumer[FlowFeed]):
     kind = FlowFeed
 
     @staticmethod
-    def exists(actor: Actor, subject_id: UUID) -> bool:
+    def organization_of(actor: Actor, subject_id: UUID) -> UUID | None:
         """Look for the stream, which names the organization of the flow."""
         with tenancy.showing(actor.shown):
-            return Stream.objects.visible_to(actor).filter(pk=subject_id).exists()
+            streams = Stream.objects.visible_to(actor).filter(pk=subject_id)
+            organization_id: UUID | None = streams.values_list("organization_id", flat=True).first()
+        return organization_id
 
     async def _greet(self, feed: FlowFeed, subscription: Subscription) -> None:
         """Send hello, and what the client missed."""

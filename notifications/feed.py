@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from flowplatform.encoding import encode
+from notifications.close_codes import TOO_SLOW
+from notifications.guard import End
 from notifications.layer import Message, group_of
 from notifications.threads import DatabaseThreads
 
@@ -17,21 +19,21 @@ INBOX_CHARACTERS = 4 * 1024 * 1024  # a socket that lags by more is too slow; th
 class Subscription:
     """The bounded inbox of one socket."""
 
-    def __init__(self, overflowed: Callable[[], None], send_now: Callable[[str], bool]) -> None:
+    def __init__(self, end: End, send_now: Callable[[str], bool]) -> None:
+        self.end = end
         self._inbox: deque[str] = deque()
         self._waiting = 0
         self._news: asyncio.Future[None] | None = None  # while the socket's task waits for it
-        self._overflowed = overflowed
         self._send_now = send_now
 
     def put(self, text: str) -> None:
-        """Send a frame, or add it to what waits; a full inbox is reported instead: the socket is too slow."""
+        """Send a frame, or add it to what waits; a full inbox ends the socket instead: it is too slow."""
         if self._news is not None and not self._news.done():  # the socket's task has sent all before, and sleeps
             if self._send_now(text):
                 return
             self._news.set_result(None)
         if self._waiting > INBOX_CHARACTERS:
-            self._overflowed()
+            self.end(TOO_SLOW)
             return
         self._waiting += len(text)
         self._inbox.append(text)
@@ -99,6 +101,11 @@ class Feed(ABC):
         """Put one text, encoded once, into every inbox."""
         for subscription in list(self.subscriptions):
             subscription.put(text)
+
+    def end(self, code: int) -> None:
+        """Close every socket: what they watch is gone."""
+        for subscription in list(self.subscriptions):
+            subscription.end(code)
 
 
 def frame_text(**fields: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Self
 from uuid import UUID
 
+from notifications.close_codes import UNKNOWN
 from notifications.feed import Feed, frame_text
 from notifications.layer import Message
 from notifications.relay import Frame, frames
@@ -55,6 +56,8 @@ class FlowFeed(Feed):
         await threads.run(number_stuck, list(flows))
         before = {flow_id: feed.offset for flow_id, feed in flows.items()}
         found = await threads.run(positions, list(flows))
+        for flow_id in flows.keys() - found.keys():
+            flows[flow_id].end(UNKNOWN)
         changed = [
             flows[flow_id]
             for flow_id, position in found.items()

@@ -14,9 +14,12 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from channels.layers import get_channel_layer
+from django.conf import settings
 
 from notifications.feed import Feed, Subscription
 from notifications.flow_feed import FlowFeed
+from notifications.guard import LOOK_SECONDS as GUARD_SECONDS
+from notifications.guard import End, Guard
 from notifications.layer import group_of, group_of_message
 from notifications.organization_feed import OrganizationFeed
 from notifications.threads import DatabaseThreads
@@ -34,7 +37,8 @@ class Hub:
     """All feeds of one event loop."""
 
     def __init__(self) -> None:
-        self.threads = DatabaseThreads()
+        self.threads = DatabaseThreads(settings.SOCKET_THREADS)
+        self.guard = Guard()
         self._feeds: dict[str, Feed] = {}  # by group
         self._layer: Any = get_channel_layer()
         self._channel = ""
@@ -43,16 +47,16 @@ class Hub:
 
     @asynccontextmanager
     async def watching(
-        self, kind: type[F], subject_id: UUID, overflowed: Callable[[], None], send_now: Callable[[str], bool]
+        self, kind: type[F], subject_id: UUID, end: End, send_now: Callable[[str], bool]
     ) -> AsyncIterator[tuple[F, Subscription]]:
         """Join a feed, made if this is its first socket, and leave it again.
 
-        `overflowed` is told that the socket is too slow. `send_now` sends a text at once, or says that it cannot.
+        `end` closes the socket with a code. `send_now` sends a text at once, or says that it cannot.
         """
         self._start()
         feed = cast(F, self._feeds.get(group_of(kind.kind, subject_id))) or self._made(kind(subject_id, self.threads))
         feed.users += 1
-        subscription = Subscription(overflowed, send_now)
+        subscription = Subscription(end, send_now)
         try:
             if feed.opening is None:
                 feed.opening = asyncio.create_task(self._open(feed))
@@ -72,6 +76,7 @@ class Hub:
             steps: list[Callable[[], Any]] = [self._listen, self._subscribe_again, self._beat]
             steps += [partial(self._look, kind) for kind in (FlowFeed, OrganizationFeed)]  # neither holds up the other
             self._tasks = [asyncio.create_task(_forever(step)) for step in steps]
+            self._tasks.append(asyncio.create_task(_forever(self.guard.look, longest_pause=GUARD_SECONDS)))
 
     def _made(self, feed: F) -> F:
         self._feeds[feed.group] = feed
@@ -150,8 +155,8 @@ class Hub:
                 feed.broadcast(feed.heartbeat_text())
 
 
-async def _forever(step: Callable[[], Any]) -> None:
-    """Repeat a step; a failure costs a pause that grows to ten seconds, not the loop."""
+async def _forever(step: Callable[[], Any], longest_pause: float = 10.0) -> None:
+    """Repeat a step; a failure costs a pause that grows to `longest_pause` seconds, not the loop."""
     pause = 1.0
     while True:
         try:
@@ -161,6 +166,6 @@ async def _forever(step: Callable[[], Any]) -> None:
         except Exception as error:
             logger.warning("%s failed and goes on in %d s: %r", step, pause, error)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, 10.0)
+            pause = min(2 * pause, longest_pause)
         else:
             pause = 1.0

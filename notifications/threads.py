@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from django.conf import settings
 from django.db import close_old_connections
 
 from flowplatform import tenancy
@@ -22,8 +21,8 @@ R = TypeVar("R")
 class DatabaseThreads:
     """Runs what waits for the database beside the event loop."""
 
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(settings.SOCKET_THREADS, "sockets")
+    def __init__(self, count: int) -> None:
+        self._executor = ThreadPoolExecutor(count, "sockets")
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a function in one of the threads and return what it returns."""

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,39 +60,42 @@ class Cast:
 def make_cast() -> Cast:
     organization, other = make_organization(), make_organization()
     scenes = [
-        _scene(organization),
-        _scene(organization, status="running"),
-        _scene(organization, status="cancel_requested"),
-        _scene(organization, status="deleted"),
-        _scene(other),
+        make_scene(organization),
+        make_scene(organization, status="running"),
+        make_scene(organization, status="cancel_requested"),
+        make_scene(organization, status="deleted"),
+        make_scene(other),
     ]
     return Cast(organization, _askers(organization, other), scenes)
 
 
 def _askers(organization: Organization, other: Organization) -> dict[str, Asker]:
-    session = _signed_in(organization, "member")
+    session = signed_in(organization, "member")
     return {
         "nobody": Asker(),
         "forger": Asker({"Authorization": f"Bearer {'0' * 8}.{'0' * 40}"}),
-        "viewer": _signed_in(organization, "viewer"),
+        "viewer": signed_in(organization, "viewer"),
         "member": session,
         "member without CSRF token": Asker({}, session.cookies),
-        "admin": _signed_in(organization, "admin"),
-        **{scope: _service(organization, [scope]) for scope in SCOPES},
-        "service": _service(organization, SCOPES),
-        "system": _service(None, SCOPES),
-        "stranger": _service(other, SCOPES),
+        "admin": signed_in(organization, "admin"),
+        **{scope: service(organization, [scope]) for scope in SCOPES},
+        "service": service(organization, SCOPES),
+        "system": service(None, SCOPES),
+        "stranger": service(other, SCOPES),
     }
 
 
-def _service(organization: Organization | None, scopes: Any) -> Asker:
+def service(organization: Organization | None, scopes: Any) -> Asker:
+    """Return a program of an organization, or of the system."""
     return Asker({"Authorization": f"Bearer {make_token(organization, scopes)}"})
 
 
-def _signed_in(organization: Organization, role: str) -> Asker:
+def signed_in(organization: Organization | None, role: str, **fields: Any) -> Asker:
     """Return a person with a real session, and a CSRF token that cookie and header agree on, as a browser has it."""
-    user = User.objects.create_user(f"{role}-of-{organization.slug}")
-    ensure_member(user=user, organization=organization, role=role)
+    fields.setdefault("username", f"{role}-of-{organization.slug if organization else 'nothing'}")
+    user = User.objects.create(**fields)
+    if organization:
+        ensure_member(user=user, organization=organization, role=role)
     client = Client()
     client.force_login(user)
     token = secrets.token_hex(16)
@@ -100,11 +103,13 @@ def _signed_in(organization: Organization, role: str) -> Asker:
     return Asker({"X-CSRFToken": token}, {settings.SESSION_COOKIE_NAME: session, settings.CSRF_COOKIE_NAME: token})
 
 
-def _scene(organization: Organization, *, status: str = "queued") -> Scene:
-    """Return an execution in which every task has reported, been attempted and been tagged."""
-    flow = make_flow(organization, *TASKS)
+def make_scene(
+    organization: Organization, *, status: str = "queued", tasks: Sequence[str] = TASKS, tag: str = "approved"
+) -> Scene:
+    """Return an execution in which every task has reported and been attempted, and the last one been tagged."""
+    flow = make_flow(organization, *tasks)
     execution = make_execution(flow)
-    _report(make_actor(organization), execution)
+    _report(make_actor(organization), execution, tasks, tag)
     _set_status(make_actor(organization), execution, status)
     attempt = TaskExecution.objects.filter(flow_execution=execution).latest("id")
     output = TaskOutput.objects.get(flow_execution=execution, task_name=attempt.task_name)
@@ -120,9 +125,9 @@ def _scene(organization: Organization, *, status: str = "queued") -> Scene:
         "updated_at": attempt.updated_at.isoformat().replace("+00:00", "Z"),
         "organization_id": str(organization.pk),
         "X-Organization": organization.slug,
-        "tag": "approved",
+        "tag": tag,
         "tag_type": "review",
-        "tags": "review:approved",
+        "tags": f"review:{tag}",
     }
     cursors = {
         place: encode_cursor(f"{place} {execution.pk}", after)
@@ -135,10 +140,10 @@ def _scene(organization: Organization, *, status: str = "queued") -> Scene:
     return Scene(values, cursors)
 
 
-def _report(actor: Actor, execution: FlowExecution) -> None:
-    updates = [TaskStatusUpdate(task_name=name, status="running") for name in TASKS]
+def _report(actor: Actor, execution: FlowExecution, tasks: Sequence[str], tag: str) -> None:
+    updates = [TaskStatusUpdate(task_name=name, status="running") for name in tasks]
     record_task_statuses(actor=actor, execution_id=execution.pk, updates=updates)
-    for number, name in enumerate(TASKS):
+    for number, name in enumerate(tasks):
         report = {
             "flow_execution_id": str(execution.pk),
             "task_name": name,
@@ -150,10 +155,10 @@ def _report(actor: Actor, execution: FlowExecution) -> None:
         set_task_output(
             actor=actor, body=TaskOutputBody(flow_execution_id=execution.pk, task_name=name, summary=f"{number} pages")
         )
-    operation = {"flow_execution_id": execution.pk, "task_name": TASKS[-1], "tag": "approved", "tag_type": "review"}
+    operation = {"flow_execution_id": execution.pk, "task_name": tasks[-1], "tag": tag, "tag_type": "review"}
     removed = {**operation, "tag": "rejected"}
     operations = [("add", operation), ("add", removed), ("remove", removed)]
-    change_task_tags(actor=actor, operations=[TagOperation(operation=name, **tag) for name, tag in operations])
+    change_task_tags(actor=actor, operations=[TagOperation(operation=name, **fields) for name, fields in operations])
 
 
 def _set_status(actor: Actor, execution: FlowExecution, status: str) -> None:

@@ -47,15 +47,21 @@ def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
 
 
 @pytest.fixture(scope="module")
-def cast(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Cast]:
-    """The rows and askers of the fuzz tests, in a transaction that stays open while requests come and go."""
+def undone(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """A transaction that stays open while the requests of a module come and go, and is rolled back in the end."""
     for signal in (request_started, request_finished):  # as Django's own client does
         signal.disconnect(close_old_connections)
     with django_db_blocker.unblock(), transaction.atomic():
-        yield make_cast()
+        yield
         transaction.set_rollback(True)
     for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
+
+
+@pytest.fixture(scope="module")
+def cast(undone: None) -> Cast:
+    """The rows and askers of the fuzz tests."""
+    return make_cast()
 
 
 class Platform(Stack):

@@ -770,7 +770,9 @@ def places() -> list[tuple[str, datetime]]:
 @pytest.mark.parametrize(
     "statement", ["UPDATE {} SET outcome = 'done'", "DELETE FROM {}", "TRUNCATE {}", "TRUNCATE {} CASCADE"]
 )
-def test_the_database_refuses_to_change_or_remove_a_record(db: None, which: str, statement: str) -> None:
+def test_the_database_refuses_to_change_or_remove_a_record(
+    as_owner: None, db: None, which: str, statement: str
+) -> None:
     if which == "a month made later":
         RECORD.add(now=MAY)
     write(timezone.now())
@@ -797,7 +799,7 @@ def test_the_database_knows_the_vocabulary_and_the_size(db: None, change: dict[s
         Record(**{**row, **change}).save(force_insert=True)
 
 
-def test_a_record_of_no_month_is_kept_and_sorted_in_later(db: None) -> None:
+def test_a_record_of_no_month_is_kept_and_sorted_in_later(as_owner: None, db: None) -> None:
     write(MAY)
     write(MAY - timedelta(days=31))
     assert [place for place, _ in places()] == ["audit_record_default"] * 2

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
+from flowplatform.accounts.services import ensure_member
 from flowplatform.replay.schedule import critical_path_seconds
 from flowplatform.replay.wfformat import read_trace
 from tests import builders
@@ -149,6 +150,29 @@ def test_a_socket_that_is_refused_to_somebody_who_is_signed_in_leads_nowhere(pag
     expect(page.locator("#live")).to_contain_text("not live")
     page.wait_for_timeout(500)
     expect(row(page, "extract")).to_be_visible()
+
+
+def test_who_is_no_longer_a_member_is_told_so_calmly_and_tries_nothing_again(
+    page: Page, tenant: Tenant, another_tenant: Tenant, run: Any
+) -> None:
+    ensure_member(user=tenant.member, organization=another_tenant.organization, role="viewer")
+    theirs = another_tenant.service.make_flow(display_name="The other organization's")
+    lists = page.context.new_page()
+    lists.goto("/")
+    expect(lists.locator("#live")).to_have_attribute("data-live", "live")
+    expect(lists.locator(f"tr[data-key='{run['flow_id']}']")).to_be_visible()
+    sockets = Sockets(page)
+    open_run(page, run)
+    tenant.member.memberships.filter(organization=tenant.organization).delete()
+    expect(page.get_by_text("you are no longer a member of its organization")).to_be_visible()
+    expect(page.locator("#live")).to_have_attribute("data-live", "ended")
+    expect(page.get_by_role("button", name="Approve").first).to_be_disabled()
+    expect(lists.get_by_text("You are no longer a member")).to_be_visible()
+    expect(lists.locator(f"tr[data-key='{run['flow_id']}']")).to_have_count(0)
+    expect(lists.locator(f"tr[data-key='{theirs['id']}']")).to_be_visible()
+    expect(lists.locator("#live")).to_have_attribute("data-live", "live")
+    page.wait_for_timeout(1500)  # longer than the first pause before another attempt
+    assert sockets.count == 1
 
 
 def test_a_deleted_run_says_so(page: Page, tenant: Tenant, run: Any) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from flowplatform import tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import ServiceToken
 from flowplatform.audit.authors import Author, Origin, person
@@ -82,7 +83,8 @@ def _token_of(raw: str) -> ServiceToken | None:
     if not secret or len(prefix) != 8 or not prefix.isascii() or not prefix.isalnum():
         return None
     tokens = ServiceToken.objects.select_related("service_account__organization")
-    return unless_away(tokens.filter(prefix=prefix).first)
+    with tenancy.showing(tenancy.EVERYBODY):  # whose it is shows then
+        return unless_away(tokens.filter(prefix=prefix).first)
 
 
 def _reason(raw: str, token: ServiceToken | None) -> str:

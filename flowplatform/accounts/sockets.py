@@ -17,21 +17,25 @@ from flowplatform.accounts.models import Scope, User
 from flowplatform.accounts.refusals import note_wrong_credential
 from flowplatform.accounts.services import actor_of_user, authenticate_token
 from flowplatform.audit.authors import Origin, known_address
+from flowplatform.accounts.standing import Credential, SessionCredential, TokenCredential
 
 _Headers = Mapping[str, str]
 
 
-def actor_of_scope(scope: Mapping[str, Any]) -> Actor | None:
-    """Return who opens the socket; `None` without a valid credential that may read. Queries the database."""
+def visitor_of_scope(scope: Mapping[str, Any]) -> tuple[Actor, Credential] | None:
+    """Return who opens the socket, and with what; `None` without a valid credential that may read.
+
+    Queries the database.
+    """
     headers = {name.decode("latin1").title(): value.decode("latin1") for name, value in scope["headers"]}
     token = presented_token(headers.get("Authorization"), headers.get("X-Api-Key"))
     if token is not None:
         actor = authenticate_token(token)
-        if actor and actor.has_scope(Scope.READ):
-            return actor
+        if actor and actor.token_id is not None and actor.has_scope(Scope.READ):
+            return actor, TokenCredential(actor.token_id)
         note_wrong_credential(_origin_of(scope), token, scope["path"])
         return None
-    return _actor_of_session(headers) if _comes_from_us(headers) else None
+    return _visitor_of_session(headers) if _comes_from_us(headers) else None
 
 
 def _origin_of(scope: Mapping[str, Any]) -> Origin:
@@ -39,7 +43,7 @@ def _origin_of(scope: Mapping[str, Any]) -> Origin:
     return Origin(known_address(address))
 
 
-def _actor_of_session(headers: _Headers) -> Actor | None:
+def _visitor_of_session(headers: _Headers) -> tuple[Actor, Credential] | None:
     try:
         morsel = SimpleCookie(headers.get("Cookie", "")).get(settings.SESSION_COOKIE_NAME)
     except CookieError:
@@ -48,7 +52,9 @@ def _actor_of_session(headers: _Headers) -> Actor | None:
         return None
     store = import_module(settings.SESSION_ENGINE).SessionStore(morsel.value)
     user = get_user(SimpleNamespace(session=store))  # type: ignore[arg-type]
-    return actor_of_user(user) if isinstance(user, User) and user.is_active else None
+    if not isinstance(user, User) or not user.is_active:
+        return None
+    return actor_of_user(user), SessionCredential.of(store.session_key, user)
 
 
 def _comes_from_us(headers: _Headers) -> bool:

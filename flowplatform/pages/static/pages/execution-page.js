@@ -23,6 +23,7 @@ const SECOND = 1000;
 const SETTLED = 150; // milliseconds; the panel follows a focus that rests
 const CONFIRMED = 4000; // a change that was answered but not heard of by then is asked for
 const TABS = ["timeline", "graph", "history"];
+const LOST = "This run was deleted, or you are no longer a member of its organization. What you see is what was last known of it.";
 
 const byId = (id) => document.getElementById(id);
 const dataOf = (id) => JSON.parse(byId(id).textContent);
@@ -109,13 +110,14 @@ class ExecutionPage {
 
   #connection(state, code) {
     if (code === SIGNED_OUT) this.#refetch(); // its answer tells whether we are, or the socket refuses for another reason
-    const reasons = { [GONE]: "this flow is gone", [SIGNED_OUT]: "not live: refused by the server" };
+    if (code === GONE) this.#gone(LOST);
+    const reasons = { [GONE]: "not live any more", [SIGNED_OUT]: "not live: refused by the server" };
     this.#indicator.show(state, this.#socket.lastFrame, reasons[code]);
   }
 
   #failed(error) {
     if (error.status === 401) this.#signIn();
-    else if (error.status === 404) this.#gone();
+    else if (error.status === 404) this.#gone(LOST);
     else notify(`Some of this page could not be loaded: ${error.message}`, "failed");
   }
 
@@ -123,8 +125,11 @@ class ExecutionPage {
     location.assign(`${this.#facts.login}?next=${encodeURIComponent(location.pathname + location.search)}`);
   }
 
-  #gone() {
-    byId("gone").hidden = false;
+  /** Nothing can be done here any more. The notice says that the run was deleted, unless that is not known. */
+  #gone(text = null) {
+    const notice = byId("gone");
+    if (notice.hidden && text) setText(notice, text);
+    notice.hidden = false;
     this.#drawTools();
   }
 

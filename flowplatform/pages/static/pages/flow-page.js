@@ -11,7 +11,7 @@ import { setText } from "../flowplatform/dom.js";
 
 const SECOND = 1000;
 const UNSEEN = 100; // changes whose delay is remembered while the list waits, in a hidden tab for hours
-const REASONS = { [GONE]: "this flow is gone", [SIGNED_OUT]: "not live: refused by the server" };
+const REASONS = { [GONE]: "not live any more", [SIGNED_OUT]: "not live: refused by the server" };
 
 class FlowPage {
   #flow = document.getElementById("flow").dataset;
