@@ -10,5 +10,10 @@ class FlowPlatformConfig(AppConfig):
     verbose_name = "Flow Platform"
 
     def ready(self) -> None:
+        from flowplatform import checks, role
+
+        # Whatever server it was that loaded our application. Asked first: Celery's file claims a role that is free.
+        if role.current() in checks.SERVING:
+            checks.refuse_unsafe()
         # Both need the settings, which are only complete now, and register themselves.
         from flowplatform import celery, openapi  # noqa: F401

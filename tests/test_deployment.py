@@ -4,6 +4,7 @@ import contextlib
 import fnmatch
 import os
 import re
+import secrets
 import shlex
 import socket
 import subprocess
@@ -30,6 +31,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if service["image"] == "flowplatform")
 NGINX_CONF = (ROOT / "deploy" / "nginx.conf").read_text()
+
+STAND_IN = secrets.token_hex(32)  # for every secret
 
 Instruction = tuple[str, str]
 
@@ -76,7 +79,7 @@ def is_in_build_context(path: str) -> bool:
 def interpolated(value: str) -> str:
     """Fill in `${NAME}`, `${NAME:-default}` and `${NAME:?message}` as compose does: required ones get a stand-in."""
     value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
-    return re.sub(r"\$\{\w+(:\?[^}]*)?\}", "x" * 50, value).replace("$$", "$")
+    return re.sub(r"\$\{\w+(:\?[^}]*)?\}", STAND_IN, value).replace("$$", "$")
 
 
 def environment_of(service: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -255,7 +256,11 @@ def test_numbers_that_cannot_be_are_one_sentence(arguments: tuple[str, ...], sen
 
 
 def test_more_web_processes_than_the_database_has_connections_for_are_one_sentence(data_dir: Path) -> None:
-    ours = {"DATABASE_URL": owner_database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR), "SECRET_KEY": "x" * 50}
+    ours = {
+        "DATABASE_URL": owner_database_url(DATA_DIR),
+        "REDIS_URL": redis_url(DATA_DIR),
+        "SECRET_KEY": secrets.token_hex(32),
+    }
     failed = manage(
         "up", "--port", str(free_port()), "--web-processes", "100", "--data-dir", data_dir, environment=ours
     )
@@ -288,7 +293,7 @@ def test_a_data_directory_that_cannot_be_written_is_one_sentence(data_dir: Path)
 
 
 def test_a_database_that_is_not_there_is_one_sentence(data_dir: Path) -> None:
-    nobodys = {"DATABASE_URL": f"postgresql://nobody@/nothing?host={data_dir}", "SECRET_KEY": "x" * 50}
+    nobodys = {"DATABASE_URL": f"postgresql://nobody@/nothing?host={data_dir}", "SECRET_KEY": secrets.token_hex(32)}
     failed = manage("up", "--port", str(free_port()), "--data-dir", data_dir, environment=nobodys)
     assert failed.returncode == 1
     assert re.fullmatch(r"CommandError: The database cannot be used: .+\n", failed.stderr)
