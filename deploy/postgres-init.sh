@@ -10,6 +10,7 @@ set -euo pipefail
 : "${APP_DATABASE_PASSWORD:?the password of flowplatform_app}"
 
 psql --set ON_ERROR_STOP=1 --quiet --no-psqlrc --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
+SET client_min_messages = warning; -- not that a role is a member already
 \getenv password APP_DATABASE_PASSWORD
 SELECT 'CREATE ROLE flowplatform_application' WHERE to_regrole('flowplatform_application') IS NULL \gexec
 SELECT 'CREATE ROLE flowplatform_app' WHERE to_regrole('flowplatform_app') IS NULL \gexec

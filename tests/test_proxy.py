@@ -202,7 +202,7 @@ def test_sockets_go_to_live(proxy: Proxy) -> None:
 def test_the_file_for_load_balancers_is_understood_and_ends_no_tls(proxy: Proxy, tmp_path: Path) -> None:
     (tmp_path / "server.conf").write_text((ROOT / "deploy" / "nginx-behind-tls.conf").read_text())
     text = (proxy.folder / "nginx.conf").read_text().replace(f"{proxy.folder}/server.d", str(tmp_path))
-    (tmp_path / "nginx.conf").write_text(text)
+    (tmp_path / "nginx.conf").write_text(text.replace(f":{proxy.plain};", f":{free_port()};"))
     command = [str(NGINX), "-e", "stderr", "-T", "-c", str(tmp_path / "nginx.conf")]
     read = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "real_ip_header X-Forwarded-For;" in read
