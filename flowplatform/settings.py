@@ -185,15 +185,22 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "notifications.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "prune-keys": {"task": "idempotency.prune", "schedule": 600.0, "options": {"expires": 600}},
     "prune": {"task": "notifications.prune", "schedule": 300.0, "options": {"expires": 300}},
+    "prune-accounts": {"task": "accounts.prune", "schedule": 3600.0, "options": {"expires": 3600}},
     "keep-history": {"task": "executions.keep_history", "schedule": 3600.0, "options": {"expires": 3600}},
+    "remove-deleted": {"task": "executions.remove_deleted", "schedule": 600.0, "options": {"expires": 600}},
 }
 
-HISTORY_RETENTION_DAYS = env.HISTORY_RETENTION_DAYS  # of the status history; 0 keeps everything
+
+# --- How long what is kept (docs/retention.md): 0 keeps everything ------------------------------------------------
+
+EVENT_RETENTION_HOURS = env.EVENT_RETENTION_HOURS  # a client away for longer gets a reset and refetches
+HISTORY_RETENTION_DAYS = env.HISTORY_RETENTION_DAYS  # of the status history, by whole months
+DELETED_EXECUTION_RETENTION_DAYS = env.DELETED_EXECUTION_RETENTION_DAYS
+TOKEN_RETENTION_DAYS = env.TOKEN_RETENTION_DAYS  # after they were revoked or expired
 
 
 # --- Delivery of events (notifications) ---------------------------------------------------------------------------
 
-EVENT_RETENTION_HOURS = env.EVENT_RETENTION_HOURS  # a client away for longer gets a reset and refetches
 SOCKETS_PER_ACTOR = 100  # in one live process; one more is closed with 4429
 SOCKETS_PER_PROCESS = 5_000
 SOCKETS_PORT = env.SOCKETS_PORT  # told to the pages; None: the sockets are where the page is
