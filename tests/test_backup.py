@@ -126,7 +126,7 @@ def restored(backup: Backup) -> Iterator[Stack]:
         run("pg_restore", home, "--exit-on-error", "--dbname", DATABASE, backup.file)
         platform = Stack(home)
         platform.manage("after_restore")
-        platform.start()
+        platform.start("live", "worker")
         stack.callback(platform.stop)
         yield platform
 

@@ -200,8 +200,9 @@ def test_sockets_go_to_live(proxy: Proxy) -> None:
 
 
 def test_the_file_for_load_balancers_is_understood_and_ends_no_tls(proxy: Proxy, tmp_path: Path) -> None:
-    (tmp_path / "server.conf").write_text((ROOT / "deploy" / "nginx-behind-tls.conf").read_text())
-    text = (proxy.folder / "nginx.conf").read_text().replace(f"{proxy.folder}/server.d", str(tmp_path))
+    (tmp_path / "server.d").mkdir()
+    (tmp_path / "server.d" / "server.conf").write_text((ROOT / "deploy" / "nginx-behind-tls.conf").read_text())
+    text = (proxy.folder / "nginx.conf").read_text().replace(f"{proxy.folder}/server.d", f"{tmp_path}/server.d")
     (tmp_path / "nginx.conf").write_text(text.replace(f":{proxy.plain};", f":{free_port()};"))
     command = [str(NGINX), "-e", "stderr", "-T", "-c", str(tmp_path / "nginx.conf")]
     read = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -132,14 +132,28 @@ def test_a_package_that_was_not_looked_up_is_not_one_without_vulnerabilities() -
     assert result.unchecked == "the service knows nothing of rich"
 
 
-@pytest.mark.parametrize(("flags", "code"), [([], 2), (["--allow-unchecked"], 0)])
-def test_without_the_service_it_says_so_and_is_no_success(tmp_path: Path, flags: list[str], code: int) -> None:
-    """Run pip-audit for real, on a package that it cannot find."""
+@pytest.mark.parametrize(
+    ("results", "strict", "lenient"),
+    [
+        ([audit.Result(9, [], "")], 0, 0),
+        ([audit.Result(9, [], ""), audit.Result(0, [], "away")], 2, 0),
+        ([audit.Result(0, [], "away"), audit.Result(9, [audit.Finding("rich 1.0", "PYSEC-1", "")], "")], 1, 1),
+    ],
+)
+def test_only_what_was_looked_up_and_is_clean_is_a_success(
+    results: list[audit.Result], strict: int, lenient: int
+) -> None:
+    assert audit.exit_code(results, allow_unchecked=False) == strict
+    assert audit.exit_code(results, allow_unchecked=True) == lenient
+
+
+def test_without_the_service_it_says_so(tmp_path: Path) -> None:
+    """Run pip-audit for real, where it reaches nobody."""
     lock = tmp_path / "lock.txt"
     lock.write_text(f"flowplatform-is-on-no-index==1.0 --hash=sha256:{'0' * 64}\n")
     nowhere = {"PATH": "/usr/bin", "HTTPS_PROXY": "http://127.0.0.1:1", "HOME": str(tmp_path)}
-    command = [sys.executable, "deploy/audit.py", "--lock", lock, *flags]
+    command = [sys.executable, "deploy/audit.py", "--lock", lock]
     done = subprocess.run(command, cwd=ROOT, env=nowhere, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == code, done.stderr
+    assert done.returncode == 2, done.stderr
     assert "lock.txt: 0 packages looked up" in done.stdout
     assert "NOT CHECKED: " in done.stdout
