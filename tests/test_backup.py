@@ -123,7 +123,7 @@ def restored(backup: Backup) -> Iterator[Stack]:
         home = Path(folder)
         stack.enter_context(embedded.servers(home, report=lambda _: None))
         make_roles(home)
-        run("pg_restore", home, "--exit-on-error", "--dbname", DATABASE, backup.file)
+        run("pg_restore", home, "--exit-on-error", "--single-transaction", "--dbname", DATABASE, backup.file)
         platform = Stack(home)
         platform.manage("after_restore")
         platform.start("live", "worker")
