@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
-# The role that the platform signs in with: it owns nothing and is above no rule, so that row-level security holds it.
+# The roles of the database: one that owns the tables, for migrations, and one that the platform works as. That one owns
+# nothing and is above no rule, so that row-level security holds it. The superuser is for neither.
 #
-# The image of PostgreSQL runs this once, when it sets up an empty volume. For a database that is there already, and for
-# a new password, run it again (docs/deployment.md): it brings what is there up to date.
+# The image of PostgreSQL runs this once, when it sets up an empty volume. For new passwords, or on another server, run it
+# again (docs/deployment.md): it brings what is there up to date.
 #
-# What the role may do it may as a member of flowplatform_application; the migrations grant the rights to that one.
+# What the platform's role may do it may as a member of flowplatform_application: the migrations grant the rights to that.
 set -euo pipefail
 
-: "${APP_DATABASE_PASSWORD:?the password of flowplatform_app}"
+: "${OWNER_DATABASE_PASSWORD:?the password of flowplatform}" "${APP_DATABASE_PASSWORD:?the password of flowplatform_app}"
 
 psql --set ON_ERROR_STOP=1 --quiet --no-psqlrc --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
 SET client_min_messages = warning; -- not that a role is a member already
-\getenv password APP_DATABASE_PASSWORD
-SELECT 'CREATE ROLE flowplatform_application' WHERE to_regrole('flowplatform_application') IS NULL \gexec
-SELECT 'CREATE ROLE flowplatform_app' WHERE to_regrole('flowplatform_app') IS NULL \gexec
+\getenv owner_password OWNER_DATABASE_PASSWORD
+\getenv app_password APP_DATABASE_PASSWORD
+SELECT format('CREATE ROLE %I', name)
+FROM unnest(ARRAY['flowplatform', 'flowplatform_app', 'flowplatform_application']) AS name
+WHERE to_regrole(name) IS NULL \gexec
+ALTER ROLE flowplatform LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION PASSWORD :'owner_password';
+ALTER ROLE flowplatform_app LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :'app_password';
 ALTER ROLE flowplatform_application NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION;
-ALTER ROLE flowplatform_app LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :'password';
 GRANT flowplatform_application TO flowplatform_app;
+ALTER DATABASE :"DBNAME" OWNER TO flowplatform;
 SQL

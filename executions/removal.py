@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from executions.models import ExecutionStatus, FlowExecution, FlowExecutionQuerySet, TaskStatus
+from executions.models import ExecutionStatus, FlowExecution, FlowExecutionQuerySet
 
 LIMIT = 200  # in one go: a worker's thread has other things to do
 
@@ -24,12 +24,12 @@ def _deleted(before: datetime) -> FlowExecutionQuerySet:
 @transaction.atomic
 def _remove(execution_id: UUID, before: datetime) -> bool:
     """Remove one execution with all that belongs to it; `False` if somebody else does."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = 0")  # a large one takes longer than requests may
     # Locked before its tasks, as everywhere.
     execution = _deleted(before).select_for_update(skip_locked=True).filter(pk=execution_id).first()
     if execution is None:
         return False
-    TaskStatus.objects.filter(flow_execution=execution).delete()  # Django leaves it to the database, which has no key
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")  # a large one takes longer than requests may
+        cursor.execute("SELECT executions_forget_history(%s)", [execution_id])  # for us it is append-only
     execution.delete()
     return True

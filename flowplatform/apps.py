@@ -10,10 +10,8 @@ class FlowPlatformConfig(AppConfig):
     verbose_name = "Flow Platform"
 
     def ready(self) -> None:
-        from flowplatform import checks, role
+        # They need the settings, which are only complete now, and register themselves.
+        from flowplatform import celery, checks, openapi, role  # noqa: F401
 
-        # Whatever server it was that loaded our application. Asked first: Celery's file claims a role that is free.
-        if role.current() in checks.SERVING:
+        if role.serves():  # whatever server it was that loaded our application
             checks.refuse_unsafe()
-        # Both need the settings, which are only complete now, and register themselves.
-        from flowplatform import celery, openapi  # noqa: F401

@@ -9,20 +9,23 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import psycopg
 import redis
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register, run_checks
+from django.core.exceptions import ImproperlyConfigured
 
 from flowplatform import env, role
+from flowplatform.postgresql.application_role import refuse_powerful_role
 
 PRODUCTION = "production"  # the tag of these checks, and of others that what serves is to ask at its start
-SERVING = frozenset({"web", "live", "worker"})
 
 SECRET_LENGTH = 50
 SECRET_CHARACTERS = 10  # different ones: a repeated word is no secret
 _KNOWN_SECRET = re.compile(r"django-insecure-|change.?me|secret|password|example", re.IGNORECASE)
 
+_DATABASE_SECONDS = 2
 _BROKER_SECONDS = 0.5
 
 
@@ -111,6 +114,24 @@ def check_proxy_headers(**_: Any) -> Sequence[CheckMessage]:
     problem = "SECURE_PROXY_SSL_HEADER or USE_X_FORWARDED_HOST believes a header that anybody can send."
     hint = "Start web with --behind-proxy instead, where nobody but the proxy can reach it."
     return [Error(problem, hint=hint, id="flowplatform.E006")]
+
+
+@register(PRODUCTION, Tags.security, deploy=True)
+def check_database_role(**_: Any) -> Sequence[CheckMessage]:
+    """Row-level security has to bind the role of the servers. A database that is away is no finding.
+
+    Every server asks again when it has its first connection (`flowplatform/postgresql`).
+    """
+    if env.EMBEDDED:
+        return []
+    try:
+        with psycopg.connect(env.DATABASE_URL, connect_timeout=_DATABASE_SECONDS) as connection:
+            refuse_powerful_role(connection)
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="flowplatform.E008")]
+    except psycopg.Error:
+        pass
+    return []
 
 
 @register(PRODUCTION, deploy=True)

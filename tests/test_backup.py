@@ -21,7 +21,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from executions.models import FlowExecution
 from flowplatform import embedded
-from flowplatform.embedded.locations import DATABASE, database_url, sockets_dir
+from flowplatform.embedded.locations import DATABASE, SUPERUSER, sockets_dir
 from flowplatform.embedded.place import Place, postgres_programs
 from notifications.models import Stream
 from tests.builders import make_execution, make_flow, make_organization, make_token, statuses
@@ -31,7 +31,6 @@ from tests.stack import ROOT, Stack, wait_until
 from tests.test_sockets import events_from, frame_from, session_cookie, settle, watching
 
 TASKS = ("extract", "classify", "report")
-SUPERUSER = "postgres"
 
 
 def run(program: str, data_dir: Path, *arguments: str | Path, **options: Any) -> str:
@@ -45,8 +44,7 @@ def run(program: str, data_dir: Path, *arguments: str | Path, **options: Any) ->
 
 def rows(data_dir: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Ask the database of a data directory, above all policies."""
-    url = database_url(data_dir).replace("//flowplatform@", f"//{SUPERUSER}@")
-    with psycopg.connect(url) as connection:
+    with psycopg.connect(host=str(sockets_dir(data_dir)), user=SUPERUSER, dbname=DATABASE) as connection:
         return connection.execute(sql, values or None).fetchall()  # type: ignore[arg-type]
 
 
@@ -138,6 +136,7 @@ def make_roles(home: Path, password: str = "secret") -> None:
         "PGHOST": str(sockets_dir(home)),
         "POSTGRES_USER": SUPERUSER,
         "POSTGRES_DB": DATABASE,
+        "OWNER_DATABASE_PASSWORD": password,
         "APP_DATABASE_PASSWORD": password,
     }
     script = ROOT / "deploy" / "postgres-init.sh"
@@ -173,8 +172,11 @@ def test_the_state_of_every_task_is_what_its_history_says(backup: Backup, restor
 
 CATALOG = {
     "tables with their storage, rules and rights": """
-        SELECT relname, relkind, reloptions, relrowsecurity, relforcerowsecurity, relacl::text, relowner::regrole::text,
-               pg_get_expr(relpartbound, oid)
+        SELECT relname, relkind, reloptions, relrowsecurity, relforcerowsecurity, relowner::regrole::text,
+               pg_get_expr(relpartbound, oid), ARRAY(
+                   SELECT unnest(coalesce(relacl, acldefault((CASE relkind WHEN 'S' THEN 's' ELSE 'r' END)::"char", relowner)))
+                   ORDER BY 1
+               )::text
         FROM pg_class WHERE relnamespace = 'public'::regnamespace
     """,
     "columns": """
@@ -192,10 +194,13 @@ CATALOG = {
         SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal
     """,
     "functions": """
-        SELECT pg_get_functiondef(oid), proacl::text FROM pg_proc
-        WHERE pronamespace = 'public'::regnamespace AND prokind = 'f'
+        SELECT pg_get_functiondef(oid), coalesce(proacl, acldefault('f', proowner))::text FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND prokind IN ('f', 'p')
     """,
     "policies": "SELECT * FROM pg_policies",
+    "rights to what is made later": """
+        SELECT defaclrole::regrole::text, defaclobjtype, defaclacl::text FROM pg_default_acl
+    """,
 }
 
 
@@ -284,22 +289,23 @@ def test_a_client_that_comes_back_when_its_number_was_given_again_is_reset_too(b
 # --- The roles ------------------------------------------------------------------------------------------------------
 
 
-def test_the_role_of_the_platform_owns_nothing_and_is_above_no_rule(restored: Stack) -> None:
+def test_the_roles_own_no_more_and_are_above_no_more_than_they_need(restored: Stack) -> None:
     make_roles(restored.data_dir, password="another")  # again: for a database that is there already
     sql = """
-        SELECT rolname, rolcanlogin, rolsuper, rolbypassrls, rolcreatedb, rolcreaterole, rolreplication,
+        SELECT rolname, rolcanlogin, rolsuper, rolbypassrls, rolcreaterole, rolreplication,
                rolpassword LIKE 'SCRAM-SHA-256%'
-        FROM pg_authid WHERE rolname IN ('flowplatform_app', 'flowplatform_application') ORDER BY 1
+        FROM pg_authid WHERE rolname LIKE 'flowplatform%' ORDER BY 1
     """
-    no = (False,) * 5
+    no = (False,) * 4
     assert rows(restored.data_dir, sql) == [
+        ("flowplatform", True, *no, True),
         ("flowplatform_app", True, *no, True),
         ("flowplatform_application", False, *no, None),
     ]
     member = "SELECT pg_has_role('flowplatform_app', 'flowplatform_application', 'USAGE')"
     assert rows(restored.data_dir, member) == [(True,)]
-    owned = "SELECT count(*) FROM pg_class WHERE relowner::regrole::text LIKE 'flowplatform_app%'"
-    assert rows(restored.data_dir, owned) == [(0,)]
+    owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+    assert rows(restored.data_dir, owners) == [("flowplatform",)]
 
 
 # --- The other way: the files of the server ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from django.core.checks import ERROR, run_checks
 from pytest_django import Settings
 
 from flowplatform import checks, env, role
-from flowplatform.embedded import database_url, redis_url
+from flowplatform.embedded import database_url, owner_database_url, redis_url
 from flowplatform.embedded.place import valkey_program
 from tests.servers import DATA_DIR
 from tests.stack import ROOT, free_port, wait_until
@@ -117,6 +117,7 @@ def installation(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Setting
     """A safe installation with a database of its own."""
     monkeypatch.setattr(env, "EMBEDDED", False)
     monkeypatch.setattr(env, "SECRET_KEY", SAFE["SECRET_KEY"])
+    monkeypatch.setattr(env, "DATABASE_URL", database_url(DATA_DIR))
     settings.ALLOWED_HOSTS = ["flows.example.org", ".example.org"]
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
     return settings
@@ -152,6 +153,15 @@ def test_a_secret_that_is_missing_short_or_known_is_an_error(
     assert found() == ["flowplatform.E002"]
 
 
+def test_a_database_role_that_row_level_security_does_not_bind_is_an_error(
+    installation: Settings, monkeypatch: pytest.MonkeyPatch, django_db_setup: None
+) -> None:
+    monkeypatch.setattr(env, "DATABASE_URL", owner_database_url(DATA_DIR))
+    assert found() == ["flowplatform.E008"]
+    monkeypatch.setattr(env, "DATABASE_URL", SAFE["DATABASE_URL"])  # nobody is there
+    assert found() == []
+
+
 def test_cookies_over_plain_http_are_a_warning_where_somebody_asked_for_them(
     installation: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,9 +187,9 @@ def test_a_broker_that_drops_what_waits_is_a_warning(
     installation.REDIS_URL = f"redis://127.0.0.1:{port}"
     try:
         wait_until(lambda: checks._eviction_policy() is not None, what="the broker")
-        assert found() == ids
-        monkeypatch.setattr(role, "current", lambda: "web")
-        assert found() == []
+        for name, expected in (("worker", ids), ("web", [])):
+            monkeypatch.setattr(role, "current", lambda name=name: name)
+            assert found() == expected
     finally:
         process.terminate()
         process.wait(10)

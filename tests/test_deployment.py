@@ -21,6 +21,7 @@ from django.core.management import load_command_class
 
 from deploy import certificate
 from flowplatform import web
+from flowplatform.embedded.locations import APPLICATION, OWNER
 from flowplatform.live import Live
 from tests.conftest import Platform
 from tests.servers import DATA_DIR
@@ -162,12 +163,14 @@ def test_what_is_mounted_exists_where_the_files_say(file: str) -> None:
     assert f"./deploy/{file}" in text
 
 
-def test_only_what_changes_tables_is_given_their_owner() -> None:
-    holders = {name for name in OURS if "POSTGRES_PASSWORD" in str(SERVICES[name]["environment"])}
-    assert holders == {"migrate"}
-    owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
-    assert f"//{owner}:" in SERVICES["migrate"]["environment"]["OWNER_DATABASE_URL"]
-    assert "//flowplatform_app:" in SERVICES["web"]["environment"]["DATABASE_URL"]
+def test_only_what_changes_tables_is_given_their_owner_and_nobody_the_superuser() -> None:
+    given = {name: str(SERVICES[name]["environment"]) for name in OURS}
+    assert {name for name, environment in given.items() if "OWNER_DATABASE_PASSWORD" in environment} == {"migrate"}
+    assert not any("POSTGRES_PASSWORD" in environment for environment in given.values())
+    superuser = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    assert superuser not in (OWNER, APPLICATION)
+    assert f"//{OWNER}:" in SERVICES["migrate"]["environment"]["OWNER_DATABASE_URL"]
+    assert f"//{APPLICATION}:" in SERVICES["web"]["environment"]["DATABASE_URL"]
 
 
 @pytest.mark.parametrize("service", ["web", "live", "worker"])
@@ -177,7 +180,7 @@ def test_a_service_that_scales_has_nothing_that_only_one_container_can_have(serv
 
 def test_no_secret_has_a_default() -> None:
     text = COMPOSE_FILE.read_text()
-    for name in ("SECRET_KEY", "POSTGRES_PASSWORD", "APP_DATABASE_PASSWORD"):
+    for name in ("SECRET_KEY", "POSTGRES_PASSWORD", "OWNER_DATABASE_PASSWORD", "APP_DATABASE_PASSWORD"):
         assert set(re.findall(rf"\$\{{{name}\b(..)", text)) == {":?"}
         assert re.search(rf"^{name}=$", (ROOT / "deploy" / ".env.example").read_text(), re.MULTILINE)
 

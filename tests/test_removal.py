@@ -11,7 +11,7 @@ import pytest
 from django.apps import apps
 from django.conf import settings as configured
 from django.contrib.sessions.models import Session
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 from pytest_django import Settings
@@ -19,6 +19,7 @@ from pytest_django import Settings
 from executions.models import FlowExecution
 from executions.removal import remove_deleted
 from executions.tasks import remove_deleted_executions
+from flowplatform import tenancy
 from flowplatform.accounts.models import Organization, ServiceToken
 from flowplatform.accounts.services import authenticate_token
 from flowplatform.accounts.sessions import SessionStore
@@ -98,6 +99,17 @@ def test_those_that_wait_longest_go_first_and_not_all_at_once(organization: Orga
     assert remove_deleted(before=before, limit=2) == 2
     assert FlowExecution.objects.filter(pk__in=[one.pk for one in executions]).get() == executions[0]
     assert remove_deleted(before=before, limit=2) == 1
+
+
+def test_the_history_of_a_run_that_was_not_deleted_or_is_not_shown_cannot_be_forgotten(
+    organization: Organization,
+) -> None:
+    alive, deleted = make_full_execution(organization, None), make_full_execution(organization, timedelta())
+    stranger = tenancy.value_of([make_organization().pk])
+    for execution, shown in ((alive, tenancy.EVERYBODY), (deleted, stranger), (deleted, tenancy.NOBODY)):
+        with pytest.raises(DatabaseError, match="was not deleted"), transaction.atomic(), tenancy.showing(shown):
+            connection.cursor().execute("SELECT executions_forget_history(%s)", [execution.pk])
+    assert rows_of(deleted) == rows_of(alive)
 
 
 @pytest.mark.parametrize("table", ["executions_taskexecution", "executions_flowexecution"])
