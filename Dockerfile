@@ -1,6 +1,6 @@
 # One image for every role: web (what it runs by itself), live, worker, beat and the commands of manage.py.
-# docker-compose.yml shows them together.
-ARG PYTHON=3.13-slim
+# docker-compose.yml shows them together. docs/deployment.md says how base images are pinned and renewed.
+ARG PYTHON=3.13-slim-trixie
 
 
 FROM python:${PYTHON} AS build
@@ -24,7 +24,9 @@ RUN DATABASE_URL=postgresql://none SECRET_KEY=none STATIC_ROOT=/app/staticfiles 
 FROM python:${PYTHON}
 
 RUN groupadd --system --gid 10001 flowplatform \
-    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent flowplatform
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent flowplatform \
+    # A new volume takes its owner from here.
+    && install --directory --owner 10001 --group 10001 /certificates
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 

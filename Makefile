@@ -9,6 +9,8 @@
 #   make bench-growth ARGS="--rows 1000000"     the same with a hundred times the rows (a quarter of an hour, 6 GB)
 #   make bench-live ARGS="--seconds 600"       1,000 sockets under load: times, nothing lost, memory (a minute)
 #   make screenshots PAGES="flows flow"        the pictures of docs/pages.md (half a minute)
+#   make audit                     looks both locks up among the known vulnerabilities (needs the internet)
+#   make sbom    FILE=sbom.cdx.json        writes what the platform consists of, as CycloneDX
 #   make lint    make lock    make clean
 
 PYTHON ?= python3
@@ -21,7 +23,7 @@ ifneq ($(shell $(RUN) -c 'print(1)' 2>/dev/null),1)
 $(VENV)/.installed: remake
 endif
 
-.PHONY: help up test fuzz replay bench bench-growth bench-live screenshots openapi lint lock clean remake
+.PHONY: help up test fuzz replay bench bench-growth bench-live screenshots openapi audit sbom lint lock clean remake
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^An environment/,$$d'
@@ -54,6 +56,12 @@ screenshots: $(VENV)/.installed-dev
 
 openapi: $(VENV)/.installed
 	@exec $(RUN) manage.py spectacular --validate --fail-on-warn --file openapi.yaml
+
+audit: $(VENV)/.installed-dev
+	@exec $(RUN) deploy/audit.py $(ARGS)
+
+sbom: $(VENV)/.installed-dev
+	@$(RUN) deploy/sbom.py > $(or $(FILE),sbom.cdx.json)
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check

@@ -1,4 +1,4 @@
-"""Celery task of the worker role."""
+"""Celery tasks of the worker role."""
 
 import logging
 from datetime import timedelta
@@ -8,6 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from executions.history import add_partitions, drop_partitions
+from executions.removal import remove_deleted
 from flowplatform.audit.authors import Author
 from flowplatform.monthly import TableBusyError
 
@@ -26,3 +27,12 @@ def keep_history() -> None:
                 logger.info("dropped the partition %s with about %d rows", partition.name, partition.rows)
     except TableBusyError:
         logger.warning("the status history was in use all the time, the next hour tries again")
+
+
+@shared_task(name="executions.remove_deleted")
+def remove_deleted_executions() -> None:
+    """Remove executions that were deleted more than `DELETED_EXECUTION_RETENTION_DAYS` ago, if set."""
+    if settings.DELETED_EXECUTION_RETENTION_DAYS:
+        limit = timezone.now() - timedelta(days=settings.DELETED_EXECUTION_RETENTION_DAYS)
+        if removed := remove_deleted(before=limit):
+            logger.info("removed %d deleted executions", removed)

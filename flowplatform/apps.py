@@ -10,5 +10,8 @@ class FlowPlatformConfig(AppConfig):
     verbose_name = "Flow Platform"
 
     def ready(self) -> None:
-        # Both need the settings, which are only complete now, and register themselves.
-        from flowplatform import celery, openapi  # noqa: F401
+        # They need the settings, which are only complete now, and register themselves.
+        from flowplatform import celery, checks, openapi, role  # noqa: F401
+
+        if role.serves():  # whatever server it was that loaded our application
+            checks.refuse_unsafe()

@@ -2,15 +2,36 @@
 
 Without `DATABASE_URL` and `REDIS_URL` the platform is in its embedded mode: it runs its own servers in a
 data directory (`flowplatform.embedded`), makes its own secret and listens on 127.0.0.1 only.
+
+A value that cannot be read ends the process with a sentence for each. What can be read and is not safe is refused by
+what serves (`flowplatform/checks.py`).
 """
 
+import os
+import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn, cast
 
-from environs import Env, validate
+from environs import Env, EnvValidationError, ValidationError, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-_env = Env()
+_env = Env(eager=False)  # collects what is wrong; the last lines tell all of it
+
+
+def refuse(*sentences: str) -> NoReturn:
+    """End the process with sentences for whoever set the environment: a traceback would say less."""
+    sys.exit("\n".join(f"flowplatform: {sentence}" for sentence in sentences))
+
+
+def _is_postgresql(url: str) -> None:
+    # Without the value: it has a password in it.
+    if url and not re.match(r"postgres(ql)?://.", url):
+        raise ValidationError(
+            "Not the URL of a PostgreSQL database, such as postgresql://user:password@host:5432/name."
+        )
 
 
 def _listed(text: str) -> list[str]:
@@ -18,19 +39,23 @@ def _listed(text: str) -> list[str]:
 
 
 DATA_DIR = Path(_env.str("FLOWPLATFORM_DATA_DIR", "") or BASE_DIR / ".data").expanduser().absolute()
-DATABASE_URL = _env.str("DATABASE_URL", "")
+DATABASE_URL = _env.str("DATABASE_URL", "", validate=_is_postgresql)
 # The role that owns the tables, for `manage.py`. The servers use DATABASE_URL, whose role owns nothing.
-OWNER_DATABASE_URL = _env.str("OWNER_DATABASE_URL", "") or DATABASE_URL
+OWNER_DATABASE_URL = _env.str("OWNER_DATABASE_URL", "", validate=_is_postgresql) or DATABASE_URL
 REDIS_URL = _env.str("REDIS_URL", "")
 SECRET_KEY = _env.str("SECRET_KEY", "")
 ALLOWED_HOSTS = _listed(_env.str("ALLOWED_HOSTS", ""))
 CSRF_TRUSTED_ORIGINS = _listed(_env.str("CSRF_TRUSTED_ORIGINS", ""))
 # Where browsers find the sockets, if not where they found the page: another port of the same host.
 SOCKETS_PORT = _env.int("SOCKETS_PORT", 0) or None
-# Whole months of the status history older than this are dropped; 0 keeps everything.
+# How long what is kept (docs/retention.md). Whole months of the status history older than this are dropped; 0 keeps
+# everything, here and below.
 HISTORY_RETENTION_DAYS = _env.int("HISTORY_RETENTION_DAYS", 0, validate=validate.Range(min=0))
 # The same of the audit record.
 AUDIT_RETENTION_DAYS = _env.int("AUDIT_RETENTION_DAYS", 0, validate=validate.Range(min=0))
+EVENT_RETENTION_HOURS = _env.int("EVENT_RETENTION_HOURS", 24, validate=validate.Range(min=1))
+DELETED_EXECUTION_RETENTION_DAYS = _env.int("DELETED_EXECUTION_RETENTION_DAYS", 0, validate=validate.Range(min=0))
+TOKEN_RETENTION_DAYS = _env.int("TOKEN_RETENTION_DAYS", 365, validate=validate.Range(min=0))
 # Processes of the web role on one machine.
 WEB_CONCURRENCY = _env.int("WEB_CONCURRENCY", 2, validate=validate.Range(min=1))
 DEBUG = _env.bool("DEBUG", False)
@@ -39,4 +64,13 @@ LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
 EMBEDDED = not DATABASE_URL
 STATIC_ROOT = _env.str("STATIC_ROOT", "")
 # Off only where people sign in over plain HTTP, such as a test installation without TLS.
-SECURE_COOKIES = _env.bool("SECURE_COOKIES", not (EMBEDDED or DEBUG))
+SECURE_COOKIES = _env.bool("SECURE_COOKIES", not EMBEDDED)
+SECURE_COOKIES_ARE_OFF = "SECURE_COOKIES" in os.environ and not SECURE_COOKIES  # because somebody said so
+# Told to browsers over HTTPS: for so long they are to use nothing else.
+HSTS_SECONDS = _env.int("HSTS_SECONDS", 365 * 24 * 3600 if SECURE_COOKIES else 0, validate=validate.Range(min=0))
+
+try:
+    _env.seal()  # nothing is read after this
+except EnvValidationError as error:
+    wrong = cast(Mapping[str, list[str]], error.error_messages)
+    refuse(*(f"{name}: {' '.join(messages)}" for name, messages in wrong.items()))

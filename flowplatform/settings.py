@@ -5,7 +5,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dj_database_url
 from csp.constants import NONE, SELF
-from django.core.exceptions import ImproperlyConfigured
 
 from flowplatform import embedded, env, role
 
@@ -15,12 +14,8 @@ BASE_DIR = env.BASE_DIR
 DATA_DIR = env.DATA_DIR
 
 DEBUG = env.DEBUG
-if env.SECRET_KEY:
-    SECRET_KEY = env.SECRET_KEY
-elif env.EMBEDDED:
-    SECRET_KEY = embedded.secret_key(DATA_DIR)
-else:
-    raise ImproperlyConfigured("SECRET_KEY is not set: with DATABASE_URL set, set SECRET_KEY to 50 random characters.")
+# Empty where there is none: commands do without, what serves refuses to (flowplatform/checks.py).
+SECRET_KEY = env.SECRET_KEY or (embedded.secret_key(DATA_DIR) if env.EMBEDDED else "")
 ALLOWED_HOSTS = env.ALLOWED_HOSTS or (["127.0.0.1", "localhost", "[::1]"] if env.EMBEDDED else [])
 CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
 
@@ -142,7 +137,7 @@ def _redis_database(number: int) -> str:
     if url.scheme == "unix":
         return f"unix://{url.path}?{urlencode([*query, ('db', number)])}"
     if url.path.strip("/") not in ("", "0"):
-        raise ImproperlyConfigured("REDIS_URL names a database: leave it out, the platform uses the databases 0 and 1.")
+        env.refuse("REDIS_URL names a database: leave it out, the platform uses the databases 0 and 1.")
     return urlunsplit(url._replace(path=f"/{number}", query=urlencode(query)))
 
 
@@ -193,17 +188,24 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "notifications.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "prune-keys": {"task": "idempotency.prune", "schedule": 600.0, "options": {"expires": 600}},
     "prune": {"task": "notifications.prune", "schedule": 300.0, "options": {"expires": 300}},
+    "prune-accounts": {"task": "accounts.prune", "schedule": 3600.0, "options": {"expires": 3600}},
     "keep-history": {"task": "executions.keep_history", "schedule": 3600.0, "options": {"expires": 3600}},
     "keep-audit": {"task": "audit.keep", "schedule": 3600.0, "options": {"expires": 3600}},
+    "remove-deleted": {"task": "executions.remove_deleted", "schedule": 600.0, "options": {"expires": 600}},
 }
 
-HISTORY_RETENTION_DAYS = env.HISTORY_RETENTION_DAYS  # of the status history; 0 keeps everything
-AUDIT_RETENTION_DAYS = env.AUDIT_RETENTION_DAYS  # of the audit record; 0 keeps everything
+
+# --- How long what is kept (docs/retention.md): 0 keeps everything ------------------------------------------------
+
+EVENT_RETENTION_HOURS = env.EVENT_RETENTION_HOURS  # a client away for longer gets a reset and refetches
+HISTORY_RETENTION_DAYS = env.HISTORY_RETENTION_DAYS  # of the status history, by whole months
+AUDIT_RETENTION_DAYS = env.AUDIT_RETENTION_DAYS  # of the audit record, by whole months
+DELETED_EXECUTION_RETENTION_DAYS = env.DELETED_EXECUTION_RETENTION_DAYS
+TOKEN_RETENTION_DAYS = env.TOKEN_RETENTION_DAYS  # after they were revoked or expired
 
 
 # --- Delivery of events (notifications) ---------------------------------------------------------------------------
 
-EVENT_RETENTION_HOURS = 24  # a client away for longer gets a reset and refetches
 SOCKETS_PER_ACTOR = 100  # in one live process; one more is closed with 4429
 SOCKETS_PER_PROCESS = 5_000
 SOCKETS_PORT = env.SOCKETS_PORT  # told to the pages; None: the sockets are where the page is
@@ -273,6 +275,16 @@ SESSION_ENGINE = "flowplatform.accounts.sessions"
 SESSION_COOKIE_NAME = "flowplatform_session"
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.SECURE_COOKIES
+# Sent with what came over HTTPS. Django says it, so the proxy does not.
+SECURE_HSTS_SECONDS = env.HSTS_SECONDS
+SILENCED_SYSTEM_CHECKS = [
+    # HSTS for subdomains and for the browsers' own lists binds hosts that are not ours to speak for.
+    "security.W005",
+    "security.W021",
+    # The proxy leads from HTTP to HTTPS (deploy/nginx-tls.conf). Behind it every server is asked by plain HTTP, by
+    # health checks too: Django would send them away.
+    "security.W008",
+]
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

@@ -16,7 +16,7 @@ from granian.log import LogLevels
 from granian.server import MPServer  # what `Granian` is, by the name that has a type
 from granian.utils.proxies import wrap_wsgi_with_proxy_headers
 
-from flowplatform import env, processes, role
+from flowplatform import checks, env, processes, role
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -79,6 +79,7 @@ def main(arguments: list[str]) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowplatform.settings")
     role.claim("web")
     given = parser().parse_args(arguments)
+    checks.refuse_unsafe()  # here too: each process would refuse by itself, and be replaced
     # The processes are forked: without us they would go on and hold the port.
     os.register_at_fork(after_in_child=processes.end_with_parent)
     server_of(given).serve()

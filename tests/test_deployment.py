@@ -4,6 +4,7 @@ import contextlib
 import fnmatch
 import os
 import re
+import secrets
 import shlex
 import socket
 import subprocess
@@ -18,7 +19,9 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import load_command_class
 
+from deploy import certificate
 from flowplatform import web
+from flowplatform.embedded.locations import APPLICATION, OWNER
 from flowplatform.live import Live
 from tests.conftest import Platform
 from tests.servers import DATA_DIR
@@ -30,6 +33,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if service["image"] == "flowplatform")
 NGINX_CONF = (ROOT / "deploy" / "nginx.conf").read_text()
+
+STAND_IN = secrets.token_hex(32)  # for every secret
 
 Instruction = tuple[str, str]
 
@@ -76,7 +81,7 @@ def is_in_build_context(path: str) -> bool:
 def interpolated(value: str) -> str:
     """Fill in `${NAME}`, `${NAME:-default}` and `${NAME:?message}` as compose does: required ones get a stand-in."""
     value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
-    return re.sub(r"\$\{\w+(:\?[^}]*)?\}", "x" * 50, value).replace("$$", "$")
+    return re.sub(r"\$\{\w+(:\?[^}]*)?\}", STAND_IN, value).replace("$$", "$")
 
 
 def environment_of(service: str) -> dict[str, str]:
@@ -116,13 +121,56 @@ def test_that_schema_refuses_a_misspelt_key(tmp_path: Path) -> None:
 
 
 def test_the_topology_has_all_its_parts() -> None:
-    assert OURS == ["beat", "live", "migrate", "web", "worker"]
+    assert OURS == ["beat", "certificate", "live", "migrate", "web", "worker"]
     assert {*SERVICES} - {*OURS} == {"postgres", "proxy", "redis"}
 
 
-def test_only_the_proxy_can_be_reached_from_outside_and_only_from_this_machine() -> None:
-    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"proxy": ["127.0.0.1:${PORT:-8000}:8000"]}
+def test_only_the_proxy_can_be_reached_from_outside_and_by_default_only_from_this_machine() -> None:
+    published = {
+        name: [*map(interpolated, service["ports"])] for name, service in SERVICES.items() if "ports" in service
+    }
+    assert published == {"proxy": ["127.0.0.1:8000:8000", "127.0.0.1:8443:8443"]}
+
+
+def test_the_proxy_reaches_the_servers_and_nothing_behind_them() -> None:
+    reached = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    assert reached["proxy"] == {"edge"}
+    assert {name for name, networks in reached.items() if "edge" in networks} == {"proxy", "web", "live"}
+    assert reached["postgres"] == reached["redis"] == {"inside"}
+
+
+def test_the_proxy_and_the_certificate_meet() -> None:
+    command = SERVICES["certificate"]["command"]
+    (place,) = SERVICES["certificate"]["volumes"]
+    folder = command[command.index("--folder") + 1]
+    assert interpolated(place) == f"certificates:{folder}"
+    assert f"{interpolated(place)}:ro" in map(interpolated, SERVICES["proxy"]["volumes"])
+    tls = (ROOT / "deploy" / "nginx-tls.conf").read_text()
+    assert [Path(name) for name in re.findall(r"ssl_certificate\w* +(\S+);", tls)] == [
+        Path(folder) / certificate.CHAIN,
+        Path(folder) / certificate.KEY,
+    ]
+    # Whoever makes the key and whoever reads it share a group, and the folder is the maker's.
+    (user, group) = last("USER", FINAL_STAGE).split(":")
+    assert SERVICES["proxy"]["user"].split(":")[1] == group
+    assert any(f"--owner {user} --group {group} {folder}" in rest for _, rest in FINAL_STAGE)
+
+
+@pytest.mark.parametrize("file", ["nginx.conf", "nginx-tls.conf", "nginx-behind-tls.conf", "postgres-init.sh"])
+def test_what_is_mounted_exists_where_the_files_say(file: str) -> None:
+    assert (ROOT / "deploy" / file).is_file()
+    text = COMPOSE_FILE.read_text() + (ROOT / "deploy" / ".env.example").read_text()
+    assert f"./deploy/{file}" in text
+
+
+def test_only_what_changes_tables_is_given_their_owner_and_nobody_the_superuser() -> None:
+    given = {name: str(SERVICES[name]["environment"]) for name in OURS}
+    assert {name for name, environment in given.items() if "OWNER_DATABASE_PASSWORD" in environment} == {"migrate"}
+    assert not any("POSTGRES_PASSWORD" in environment for environment in given.values())
+    superuser = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    assert superuser not in (OWNER, APPLICATION)
+    assert f"//{OWNER}:" in SERVICES["migrate"]["environment"]["OWNER_DATABASE_URL"]
+    assert f"//{APPLICATION}:" in SERVICES["web"]["environment"]["DATABASE_URL"]
 
 
 @pytest.mark.parametrize("service", ["web", "live", "worker"])
@@ -132,7 +180,7 @@ def test_a_service_that_scales_has_nothing_that_only_one_container_can_have(serv
 
 def test_no_secret_has_a_default() -> None:
     text = COMPOSE_FILE.read_text()
-    for name in ("SECRET_KEY", "POSTGRES_PASSWORD"):
+    for name in ("SECRET_KEY", "POSTGRES_PASSWORD", "OWNER_DATABASE_PASSWORD", "APP_DATABASE_PASSWORD"):
         assert set(re.findall(rf"\$\{{{name}\b(..)", text)) == {":?"}
         assert re.search(rf"^{name}=$", (ROOT / "deploy" / ".env.example").read_text(), re.MULTILINE)
 
@@ -151,9 +199,11 @@ def test_the_platform_knows_every_variable_that_a_service_gets(service: str) -> 
     assert "FLOWPLATFORM_ROLE" not in SERVICES[service]["environment"]
 
 
-def test_the_settings_take_the_environment_of_a_container_without_a_complaint() -> None:
-    result = run(["python", "manage.py", "check", "--fail-level", "WARNING"], environment_of("web"))
+def test_the_checks_for_production_have_nothing_to_say_about_a_container() -> None:
+    result = run(["python", "manage.py", "check", "--deploy", "--fail-level", "WARNING"], environment_of("web"))
     assert result.returncode == 0, result.stderr
+    # Every check that is silenced has something to say: the settings give the reason not to hear it.
+    assert f"({len(settings.SILENCED_SYSTEM_CHECKS)} silenced)" in result.stdout
 
 
 def test_web_accepts_its_command_and_believes_the_proxy() -> None:
@@ -258,7 +308,14 @@ def test_beat_writes_into_the_temporary_folder() -> None:
 
 def test_the_database_keeps_its_data_where_its_version_of_the_image_looks() -> None:
     assert SERVICES["postgres"]["image"] == "postgres:18"
-    assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
+    assert SERVICES["postgres"]["volumes"][0] == "postgres:/var/lib/postgresql"
+
+
+def test_every_image_of_others_is_of_a_named_release() -> None:
+    images = [service["image"] for name, service in SERVICES.items() if name not in OURS]
+    for image in images:
+        assert re.fullmatch(r"[\w/]+:\d[\w.-]*", image), image
+    assert re.search(r"^ARG PYTHON=3\.\d+-slim-\w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 
 def test_the_broker_drops_nothing_when_it_is_full() -> None:
@@ -309,7 +366,7 @@ def is_ours(path: str) -> bool:
     return Path(path).is_relative_to(ROOT) and ".venv" not in Path(path).parts
 
 
-@pytest.mark.parametrize("path", ["manage.py", "requirements.txt", "deploy/healthcheck.py"])
+@pytest.mark.parametrize("path", ["manage.py", "requirements.txt", "deploy/healthcheck.py", "deploy/certificate.py"])
 def test_the_image_gets_what_its_commands_need(path: str) -> None:
     assert (ROOT / path).is_file()
     assert is_in_build_context(path)

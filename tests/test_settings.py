@@ -64,5 +64,16 @@ for task in range(20):
     assert len(set(pids)) == 1
 
 
-def test_a_database_of_ones_own_needs_a_secret_of_ones_own() -> None:
-    assert "SECRET_KEY is not set" in settings_with(DATABASE_URL="postgres://u:p@db/x").stderr
+def test_every_value_that_cannot_be_read_is_told_in_a_sentence_without_a_traceback_or_a_password() -> None:
+    wrong = {"DATABASE_URL": "mysql://u:tiger@db/x", "HISTORY_RETENTION_DAYS": "-1", "DEBUG": "maybe"}
+    result = settings_with(**wrong)
+    assert result.returncode == 1
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
+        "DATABASE_URL", "HISTORY_RETENTION_DAYS", "DEBUG",
+    ]  # fmt: skip
+    assert "tiger" not in result.stderr
+
+
+def test_commands_need_no_secret() -> None:
+    script = "from django.conf import settings; print(settings.ALLOWED_HOSTS)"
+    assert settings_with(script, DATABASE_URL="postgres://u:p@db/x").stdout == "[]\n"

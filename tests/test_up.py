@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from tests.leftovers import processes_of
 from tests.servers import DATA_DIR
 from tests.stack import ROOT, free_port, wait_until
 
+# What somebody with a database of their own has to set beside it.
+INSTALLATION = {"SECRET_KEY": secrets.token_hex(32), "ALLOWED_HOSTS": "127.0.0.1"}
 # This run's own servers and settings are not those of a newcomer.
 NEWCOMER = {
     name: value
@@ -255,7 +258,7 @@ def test_numbers_that_cannot_be_are_one_sentence(arguments: tuple[str, ...], sen
 
 
 def test_more_web_processes_than_the_database_has_connections_for_are_one_sentence(data_dir: Path) -> None:
-    ours = {"DATABASE_URL": owner_database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR), "SECRET_KEY": "x" * 50}
+    ours = {**INSTALLATION, "DATABASE_URL": owner_database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR)}
     failed = manage(
         "up", "--port", str(free_port()), "--web-processes", "100", "--data-dir", data_dir, environment=ours
     )
@@ -288,10 +291,18 @@ def test_a_data_directory_that_cannot_be_written_is_one_sentence(data_dir: Path)
 
 
 def test_a_database_that_is_not_there_is_one_sentence(data_dir: Path) -> None:
-    nobodys = {"DATABASE_URL": f"postgresql://nobody@/nothing?host={data_dir}", "SECRET_KEY": "x" * 50}
+    nobodys = {**INSTALLATION, "DATABASE_URL": f"postgresql://nobody@/nothing?host={data_dir}"}
     failed = manage("up", "--port", str(free_port()), "--data-dir", data_dir, environment=nobodys)
     assert failed.returncode == 1
     assert re.fullmatch(r"CommandError: The database cannot be used: .+\n", failed.stderr)
+
+
+def test_unsafe_settings_beside_a_database_of_ones_own_are_refused_before_anything_starts(data_dir: Path) -> None:
+    unsafe = {**INSTALLATION, "DATABASE_URL": "postgresql://nobody@/nothing", "ALLOWED_HOSTS": "*"}
+    failed = manage("up", "--port", str(free_port()), "--data-dir", data_dir, environment=unsafe)
+    assert failed.returncode == 1
+    assert re.fullmatch(r"flowplatform: ALLOWED_HOSTS .+\[flowplatform\.E003\]\n", failed.stderr)
+    assert not data_dir.exists()
 
 
 def test_commands_work_without_up_and_leave_nothing_running(data_dir: Path) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from flowplatform import tenancy
@@ -149,3 +150,8 @@ def give_key(token: ServiceToken) -> str:
     raw: str = ServiceToken.objects.assign_key(token)
     token.save(force_insert=True)
     return raw
+
+
+def prune_tokens(*, before: datetime) -> int:
+    """Remove tokens that were revoked or expired before a moment; return how many."""
+    return ServiceToken.objects.filter(Q(revoked_at__lt=before) | Q(expiry_date__lt=before)).delete()[0]

@@ -16,8 +16,8 @@ from flowplatform.accounts.authentication import presented_token
 from flowplatform.accounts.models import Scope, User
 from flowplatform.accounts.refusals import note_wrong_credential
 from flowplatform.accounts.services import actor_of_user, authenticate_token
-from flowplatform.audit.authors import Origin, known_address
 from flowplatform.accounts.standing import Credential, SessionCredential, TokenCredential
+from flowplatform.audit.authors import Origin, known_address
 
 _Headers = Mapping[str, str]
 

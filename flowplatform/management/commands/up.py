@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from flowplatform import env
+from flowplatform import checks, env
 from flowplatform.progress import Progress
 from flowplatform.supervisor import Platform, PlatformError, running_platform
 
@@ -36,6 +36,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, port: int, web_processes: int | None, no_demo: bool, **options: Any) -> None:
         _validate(port, web_processes)
+        checks.refuse_unsafe()  # before anything is touched: what it would start refuses too
         console = Console()
         _listen()
         try:
