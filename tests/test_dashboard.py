@@ -36,8 +36,6 @@ def staff(db: None) -> Client:
 def empty(as_owner: None, db: None) -> None:
     """No history but that of the test, which is rolled back with it."""
     with connection.cursor() as cursor:
-        # Which keeps the history of runs that live.
-        cursor.execute("ALTER TABLE executions_taskstatus NO FORCE ROW LEVEL SECURITY")
         cursor.execute("DELETE FROM executions_taskstatus")
 
 

@@ -34,8 +34,7 @@ ALTER TABLE executions_flowexecution ADD CONSTRAINT flow_execution_pinned_versio
     DEFERRABLE INITIALLY DEFERRED;
 """
 
-# The months of the history are reached through their parent only, which asks the policies. History goes with its run,
-# once that was deleted, or by whole months.
+# The months of the history are reached through their parent only, which asks the policy.
 PROTECT = """
 CALL flowplatform_protect('executions_flow');
 CALL flowplatform_protect('executions_flowversion');
@@ -45,10 +44,7 @@ CALL flowplatform_protect('executions_taskexecution');
 CALL flowplatform_protect('executions_taskoutput');
 CALL flowplatform_protect('executions_waitingtask');
 REVOKE UPDATE ON executions_flowversion FROM flowplatform_application;
-REVOKE UPDATE ON executions_taskstatus FROM flowplatform_application;
-CREATE POLICY with_its_run ON executions_taskstatus AS RESTRICTIVE FOR DELETE USING (
-    EXISTS (SELECT FROM executions_flowexecution AS run WHERE run.id = flow_execution_id AND run.status = 'deleted')
-);
+REVOKE UPDATE, DELETE ON executions_taskstatus FROM flowplatform_application;
 DO $$
 DECLARE
     part regclass;
@@ -59,7 +55,6 @@ BEGIN
 END $$;
 """
 UNPROTECT = """
-DROP POLICY with_its_run ON executions_taskstatus;
 CALL flowplatform_unprotect('executions_waitingtask');
 CALL flowplatform_unprotect('executions_taskoutput');
 CALL flowplatform_unprotect('executions_taskexecution');
