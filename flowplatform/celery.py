@@ -9,11 +9,23 @@ from flowplatform import role
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowplatform.settings")
 role.claim("worker")  # Django loads this file in the other processes too; those have claimed their own role by then
 
-from celery import Celery  # noqa: E402
-from celery.signals import task_prerun  # noqa: E402
+from celery import Celery, Task  # noqa: E402
+from celery.signals import beat_init, task_prerun, worker_init  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
-app = Celery("flowplatform")
+from flowplatform import metrics  # noqa: E402
+from flowplatform.metrics import endpoint  # noqa: E402
+
+
+class MeasuredTask(Task):  # type: ignore[type-arg]
+    """A task whose time and failures are counted."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with metrics.task_seconds.labels(self.name).time(), metrics.task_failures.labels(self.name).count_exceptions():
+            return self.run(*args, **kwargs)
+
+
+app = Celery("flowplatform", task_cls=MeasuredTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
@@ -25,3 +37,10 @@ app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
 @task_prerun.connect
 def _begin_task(**_: Any) -> None:
     close_old_connections()
+
+
+@worker_init.connect
+@beat_init.connect
+def _tell_figures(**_: Any) -> None:
+    """Worker and beat have no HTTP: they answer Prometheus on a port of their own, if they are given one."""
+    endpoint.serve()

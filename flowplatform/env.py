@@ -33,6 +33,10 @@ HISTORY_RETENTION_DAYS = _env.int("HISTORY_RETENTION_DAYS", 0, validate=validate
 WEB_CONCURRENCY = _env.int("WEB_CONCURRENCY", 2, validate=validate.Range(min=1))
 DEBUG = _env.bool("DEBUG", False)
 LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
+# Who may read /metrics: whoever sends this as a bearer token; without it, whoever asks from the same machine.
+METRICS_TOKEN = _env.str("METRICS_TOKEN", "")
+# Where worker and beat, which have no HTTP of their own, tell their figures: `address:port`, or nowhere.
+METRICS_LISTEN = _env.str("METRICS_LISTEN", "", validate=validate.Regexp(r"(.+:\d+)?$"))
 
 EMBEDDED = not DATABASE_URL
 STATIC_ROOT = _env.str("STATIC_ROOT", "")

@@ -8,6 +8,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from flowplatform import embedded, env, role
+from flowplatform.version import VERSION
 
 role.claim("command")  # whoever serves has said so by now
 
@@ -53,6 +54,7 @@ MIDDLEWARE = [
     "flowplatform.middleware.RequestIdMiddleware",
     "flowplatform.middleware.TenancyMiddleware",
     "flowplatform.middleware.ContentSecurityPolicyMiddleware",
+    "flowplatform.middleware.OperationsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "flowplatform.middleware.UnavailableMiddleware",
@@ -238,7 +240,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "task tags", "description": "What people and services decide about tasks, with a trail."},
         {"name": "events", "description": "What the sockets carry, for clients that poll or missed something."},
     ],
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.1",  # pydantic's JSON schemas are of its dialect
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": [],

@@ -7,6 +7,9 @@ database connection.
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -81,7 +84,19 @@ def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
     # The processes are forked: without us they would go on and hold the port.
     os.register_at_fork(after_in_child=processes.end_with_parent)
-    server_of(given).serve()
+    with _figures():
+        server_of(given).serve()
+
+
+@contextmanager
+def _figures() -> Iterator[None]:
+    """Have a folder in which the processes count together (`flowplatform.metrics.files`), unless one is given."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix="flowplatform-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
 
 
 if __name__ == "__main__":

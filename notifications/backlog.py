@@ -5,6 +5,8 @@ from datetime import timedelta
 
 from django.db import connection
 
+from flowplatform import metrics
+
 # The sweep takes everything older than a second, every second: what waits for longer than this is not being relayed.
 LATE = timedelta(seconds=5)
 
@@ -34,6 +36,13 @@ def read_backlog() -> Backlog:
     with connection.cursor() as cursor:
         cursor.execute(_READ)
         return Backlog(*cursor.fetchone())
+
+
+def note_backlog() -> None:
+    """Tell Prometheus what waits now."""
+    backlog = read_backlog()
+    metrics.events_waiting.set(backlog.waiting)
+    metrics.events_oldest.set(backlog.oldest.total_seconds())
 
 
 def as_text(age: timedelta) -> str:

@@ -17,7 +17,7 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 from django.conf import settings
 
-from flowplatform import tenancy
+from flowplatform import metrics, tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Organization
 from flowplatform.accounts.sockets import actor_of_scope
@@ -72,6 +72,7 @@ class UnknownConsumer(PlainConsumer):
 
     async def websocket_connect(self, message: dict[str, Any]) -> None:
         """Say that there is no such thing."""
+        metrics.socket_closes.labels("none", UNKNOWN).inc()
         await self.send({"type": "websocket.accept"})
         await self.send({"type": "websocket.close", "code": UNKNOWN})
 
@@ -106,6 +107,9 @@ class FeedConsumer(PlainConsumer, Generic[F]):
 
     async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         """The client is gone."""
+        if self._close_code is None:  # by the client, or by the server, which says goodbye to all
+            code = RESTART if message.get("code") == RESTART else "client"
+            metrics.socket_closes.labels(self.kind.kind, code).inc()
         self._session.cancel()
         await asyncio.gather(self._session, return_exceptions=True)
         raise StopConsumer
@@ -122,6 +126,7 @@ class FeedConsumer(PlainConsumer, Generic[F]):
         except Exception:
             logger.exception("a socket of %s %s failed", self.kind.kind, self._named)
             self._close_code = RESTART
+        metrics.socket_closes.labels(self.kind.kind, self._close_code or RESTART).inc()
         await self.send({"type": "websocket.close", "code": self._close_code or RESTART})
 
     def _end(self, code: int) -> None:
@@ -174,9 +179,11 @@ class FeedConsumer(PlainConsumer, Generic[F]):
         ):
             raise Refused(TOO_MANY)
         self._sockets[actor.id] += 1
+        metrics.sockets.labels(self.kind.kind).inc()
 
     def _count_out(self, actor: Actor) -> None:
         self._sockets[actor.id] -= 1
+        metrics.sockets.labels(self.kind.kind).dec()
         if not self._sockets[actor.id]:
             del self._sockets[actor.id]
 
@@ -232,7 +239,11 @@ class FlowConsumer(FeedConsumer[FlowFeed]):
         subscription.clear()
         epoch, position = feed.epoch, feed.offset  # from here on the inbox has everything after `position`
         await self._text(feed.hello_text())
-        if wanted and not await self._replayed(feed.id, epoch, position, *wanted):
+        if not wanted:
+            return
+        is_replayed = await self._replayed(feed.id, epoch, position, *wanted)
+        metrics.socket_replays.labels("replayed" if is_replayed else "reset").inc()
+        if not is_replayed:
             subscription.clear()  # the reset names the feed's offset of now: the inbox begins there, too
             await self._text(feed.reset_text())
 

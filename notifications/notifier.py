@@ -12,6 +12,8 @@ from uuid import UUID
 
 from celery import current_app
 
+from flowplatform import metrics
+
 logger = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.02  # what commits within this time travels together
@@ -30,7 +32,12 @@ class Breaker:
 
     def allows(self) -> bool:
         """Say whether a call may be tried now."""
-        return self._failures < self._limit or self._clock() >= self._closed_from
+        return not self.is_open or self._clock() >= self._closed_from
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether calls are held back but for a probe now and then."""
+        return self._failures >= self._limit
 
     def succeeded(self) -> None:
         """Close the breaker."""
@@ -63,6 +70,8 @@ class Notifier:
             with self._lock:
                 if len(self._pending) < MAX_PENDING:
                     self._pending.add(flow_id)
+                else:
+                    metrics.hints.labels("dropped").inc()
                 if self._thread is None:  # a process that changes nothing needs no thread
                     self._thread = self._started()
             self._news.set()
@@ -88,14 +97,18 @@ class Notifier:
 
     def _deliver(self, flows: Sequence[str]) -> None:
         if not self._breaker.allows():
+            metrics.hints.labels("withheld").inc(len(flows))
             return
         try:
             self._send(flows)
         except Exception as error:
             self._breaker.failed()
+            metrics.hints.labels("failed").inc(len(flows))
             logger.warning("the broker did not take %d hints, the sweep will: %s", len(flows), error)
         else:
             self._breaker.succeeded()
+            metrics.hints.labels("sent").inc(len(flows))
+        metrics.hint_breakers_open.set(self._breaker.is_open)
 
 
 def _send_to_celery(flows: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from executions.definitions import refuse_unknown_tasks, task_names
 from executions.facts import ExecutionFacts, facts_of_all
 from executions.locks import hold_executions
 from executions.models import ExecutionStatus
+from flowplatform import metrics
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.services import TOKEN_HOLDS, may_write, token_holds
@@ -92,6 +93,8 @@ _EVENTS = """
     ) AS event (organization_id, flow_id, flow_execution_id, data)
 """
 
+_batch_items = metrics.batch_items.labels("tag")
+
 
 def change_task_tags(
     *,
@@ -113,6 +116,7 @@ def change_task_tags(
     _refuse_unknown_operations(operations)
     identities = [_identity(index, operation) for index, operation in enumerate(operations)]
     outcomes: list[Outcome] = orjson.loads(_change_once(key, actor, operations, identities, expected))
+    _batch_items.observe(len(operations))
     return outcomes
 
 

@@ -24,6 +24,8 @@ FOUNDATION = frozenset(
     f"flowplatform.{name}"
     for name in (
         "admin_lists",
+        "background",
+        "current_request",
         "cursors",
         "embedded",
         "encoding",
@@ -32,6 +34,7 @@ FOUNDATION = frozenset(
         "fields",
         "ids",
         "logfiles",
+        "metrics",
         "openapi",
         "parsers",
         "postgresql",
@@ -43,6 +46,7 @@ FOUNDATION = frozenset(
         "schemas",
         "tenancy",
         "transactions",
+        "version",
     )
 )
 
