@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from executions.task_views import TaskExecutionViewSet, TaskOutputViewSet, TaskStatusViewSet
 from executions.views import FlowExecutionViewSet, FlowViewSet
+from flowplatform import health
 from flowplatform.metrics.endpoint import metrics
 from flowplatform.pages.execution import ExecutionPage, ExecutionSnapshot
 from flowplatform.pages.flow_page import FlowPage
@@ -56,6 +57,8 @@ documentation: list[URLPattern] = [
 
 # For those who keep the platform running: asked by any name and without a credential (`OperationsMiddleware`).
 operations: list[URLPattern] = [
+    path("health/live", health.live, name="live"),
+    path("health/ready", health.ready, name="ready"),
     path("metrics", metrics, name="metrics"),
 ]
 

@@ -10,6 +10,10 @@ from flowplatform import metrics
 # The sweep takes everything older than a second, every second: what waits for longer than this is not being relayed.
 LATE = timedelta(seconds=5)
 
+OLDEST = """
+    SELECT coalesce(clock_timestamp() - min(created_at), interval '0') FROM notifications_event WHERE "offset" IS NULL
+"""
+
 # Reads the outbox's index, which holds nothing but what waits.
 _READ = """
     SELECT count(*), count(DISTINCT flow_id), coalesce(clock_timestamp() - min(created_at), interval '0')
