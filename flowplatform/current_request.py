@@ -25,6 +25,11 @@ def current() -> HttpRequest | None:
     return _current.get()
 
 
+def current_id() -> str | None:
+    """Return the id of that request; `None` outside of requests."""
+    return getattr(_current.get(), "request_id", None)
+
+
 def route_of(request: HttpRequest) -> str:
     """Return the pattern of the request's route: of a few, whatever the address is."""
     match = request.resolver_match
@@ -40,7 +45,7 @@ def method_of(request: HttpRequest) -> str:
 
 def actor_of(request: HttpRequest) -> Any:
     """Return the `Actor` or the user who makes the request, as far as that is known by now; else `None`."""
-    user = request.__dict__.get("user")
+    user = request.__dict__.get("actor") or request.__dict__.get("user")
     if isinstance(user, LazyObject):  # a person: looking at it would ask the database
         user = user.__dict__.get("_wrapped", empty)
         user = None if user is empty else user

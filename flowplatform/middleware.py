@@ -1,5 +1,6 @@
 """Middleware: a request's id, time and figures, a page's security policy, the answer without a database, sessions."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -24,6 +25,9 @@ from flowplatform import current_request, errors, metrics, tenancy
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
+logger = logging.getLogger("flowplatform.requests")
+
+MOST_OF_PATH = 200  # characters of it in a line of the log
 _OPERATIONS = ("/health/", "/metrics")
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.IGNORECASE)
 
@@ -47,6 +51,7 @@ class RequestIdMiddleware:
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         response["Server-Timing"] = f"app;dur={seconds * 1e3:.2f}"
         _count(request, response, seconds)
+        _log(request, response, seconds)
         return response
 
 
@@ -56,6 +61,24 @@ def _count(request: HttpRequest, response: HttpResponseBase, seconds: float) -> 
     )
     requests.inc()
     durations.observe(seconds)
+
+
+def _log(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    """Say that the request was answered: its one line, where that is asked for (LOG_REQUESTS)."""
+    status = response.status_code
+    level = logging.INFO if status < 500 else logging.WARNING if status == 503 else logging.ERROR
+    if status < 500 and request.path_info.startswith(_OPERATIONS):
+        level = logging.DEBUG  # every few seconds
+    if not logger.isEnabledFor(level):
+        return
+    said = {
+        "method": current_request.method_of(request),
+        "path": request.path_info[:MOST_OF_PATH],  # without the query, in which people have put secrets
+        "status": status,
+        "milliseconds": round(seconds * 1e3, 2),
+        "address": request.META.get("REMOTE_ADDR"),
+    }
+    logger.log(level, "request", extra=said)
 
 
 @lru_cache(1_000)  # finding a figure by its labels takes as long as counting

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from granian.constants import HTTPModes, Interfaces, RuntimeModes
@@ -72,9 +72,16 @@ def server_of(given: argparse.Namespace) -> MPServer:
         http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000),
         websockets=False,
         log_level=LogLevels.warning,
+        log_dictconfig=_logging(),
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_SECONDS,
     )
+
+
+def _logging() -> dict[str, Any]:
+    """Return the platform's logging, by which granian's own lines go too. It logs no requests: the middleware does."""
+    ours: dict[str, Any] = settings.LOGGING
+    return {**ours, "loggers": {**ours["loggers"], "_granian": {}, "granian.access": {}}}
 
 
 def main(arguments: list[str]) -> None:

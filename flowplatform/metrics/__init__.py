@@ -107,7 +107,9 @@ hint_breakers_open = Gauge(
 
 sockets = Gauge("flowplatform_sockets", "Sockets that watch something now.", ["kind"], multiprocess_mode="livesum")
 socket_closes = Counter(
-    "flowplatform_socket_closes", "Sockets that ended: by our close code, or `client`.", ["kind", "code"]
+    "flowplatform_socket_closes",
+    "Sockets that ended: by our close code, or by the client, or with the server.",
+    ["kind", "code"],
 )
 socket_frames = Counter(
     "flowplatform_socket_frames", "Frames of news, counted once for every socket that they were for.", ["kind"]

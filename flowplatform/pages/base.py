@@ -38,6 +38,7 @@ class MemberPage(LoginRequiredMixin, TemplateView):
         assert isinstance(self.request.user, User)
         actor = actor_of_user(self.request.user)
         tenancy.show(actor.shown)
+        setattr(self.request, "actor", actor)  # for who logs it
         return actor
 
     @property
