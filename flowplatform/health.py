@@ -34,6 +34,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from flowplatform import tenancy
 from flowplatform.background import BackgroundLoop
 from notifications.backlog import LATE, OLDEST
 
@@ -105,11 +106,15 @@ async def _checked() -> list[HealthCheckResult]:
 
 
 async def _ask() -> Facts:
-    """Ask over a connection of its own: it can be given up at any time, and tells whether one more is to be had."""
+    """Ask over a connection of its own: it can be given up at any time, and tells whether one more is to be had.
+
+    How long the oldest event waits is asked of all organizations; whose it is, is not.
+    """
     parameters = connection.get_connection_params()
     del parameters["cursor_factory"]  # a synchronous one
-    async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as database:
+    async with await psycopg.AsyncConnection.connect(**parameters) as database:
         try:
+            await database.execute("SELECT set_config(%s, %s, true)", [tenancy.SETTING, tenancy.EVERYBODY])
             applied = await (await database.execute("SELECT app, name FROM django_migrations")).fetchall()
             ((oldest,),) = await (await database.execute(OLDEST)).fetchall()
         except psycopg.errors.UndefinedTable:

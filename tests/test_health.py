@@ -123,7 +123,7 @@ def test_without_the_database_a_process_is_not_ready(database: dict[str, Any]) -
     assert checks["valkey"]["status"] == "ok"
 
 
-def test_a_database_that_is_older_than_the_code_is_not_ready(committed: None) -> None:
+def test_a_database_that_is_older_than_the_code_is_not_ready(as_owner: None) -> None:
     applied = MigrationRecorder(connection)
     applied.record_unapplied("tags", "0002_review")
     try:

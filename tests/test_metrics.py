@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,14 +11,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+import yaml
 from django.test import Client
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from flowplatform import env
+from flowplatform import env, metrics
 from flowplatform.accounts.models import Organization
 from tests import builders
 from tests.builders import make_execution, make_flow, make_organization, make_token, statuses
@@ -278,3 +282,72 @@ def answers(address: str) -> bool:
         httpx.get(f"http://{address}/other")
         return True
     return False
+
+
+# --- What is asked and alerted on -------------------------------------------------------------------------------------
+
+PROMETHEUS: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
+ALERTS: dict[str, dict[str, Any]] = {
+    rule["alert"]: rule
+    for group in yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+}
+SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+
+def names_of(figure: Any) -> set[str]:
+    """Return the names under which a figure is told."""
+    (family,) = figure.describe()
+    endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[family.type]
+    return {f"{family.name}{ending}" for ending in endings}
+
+
+FIGURES = {
+    name: figure
+    for figure in vars(metrics).values()
+    if isinstance(figure, Counter | Gauge | Histogram)
+    for name in names_of(figure)
+}
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_asks_for_figures_that_there_are_and_says_what_to_do(alert: str) -> None:
+    rule = ALERTS[alert]
+    expression = rule["expr"]
+    asked = re.findall(r"(flowplatform_\w+)(?:\{([^}]*)\})?", expression)
+    assert {name for name, _ in asked} <= set(FIGURES)
+    for name, matchers in asked:
+        labels = set(re.findall(r"(\w+)(?:=~|!~|!=|=)\"", matchers))
+        assert labels <= set(FIGURES[name]._labelnames), name
+    for pair in ("()", "{}", "[]"):
+        assert expression.count(pair[0]) == expression.count(pair[1])
+    assert asked or "up{" in expression
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"]["summary"]
+    path, _, anchor = rule["annotations"]["runbook"].partition("#")
+    assert anchor == alert.lower()
+    assert f"\n### {alert}\n" in (ROOT / path).read_text()
+
+
+def test_the_runbook_knows_no_alert_that_is_gone_and_no_figure() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert set(re.findall(r"^### (\w+)$", text, re.MULTILINE)) == set(ALERTS)
+    families = {name for figure in FIGURES.values() for name in (figure.describe()[0].name,)}
+    assert set(re.findall(r"flowplatform_\w+", text)) <= families | set(FIGURES)
+
+
+def test_prometheus_asks_every_service_where_it_answers() -> None:
+    asked = {
+        name: found["port"]
+        for job in PROMETHEUS["scrape_configs"]
+        for found in job["dns_sd_configs"]
+        for name in found["names"]
+    }
+    listening = {
+        name: SERVICES[name]["environment"]["METRICS_LISTEN"].rpartition(":")[2] for name in ("worker", "beat")
+    }
+    listening |= {
+        name: SERVICES[name]["command"][SERVICES[name]["command"].index("--port") + 1] for name in ("web", "live")
+    }
+    assert asked == {name: int(port) for name, port in listening.items()}
+    assert all(job["authorization"]["credentials_file"] for job in PROMETHEUS["scrape_configs"])
