@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 from django.conf import settings as project
+from django.db import DataError, connection, transaction
 from django.test import Client
 
 from executions.models import FlowExecution
 from flowplatform import logs
-from flowplatform.accounts.models import Organization
 from tests.builders import (
     PASSWORD,
     Api,
@@ -85,19 +85,16 @@ def test_a_traceback_is_part_of_its_line_as_json_and_indented_as_text() -> None:
     assert all(one.startswith("    ") for one in rest)
 
 
-def test_what_postgresql_quotes_of_a_row_is_left_out(db: None) -> None:
-    organization = make_organization()
+def test_what_postgresql_quotes_of_a_value_is_left_out(db: None) -> None:
+    document = "{" + "hidden"  # apart: a traceback shows lines of the code
+    with connection.cursor() as cursor, pytest.raises(DataError) as refused, transaction.atomic():
+        cursor.execute("SELECT %s::json", [document])
 
-    def say(logger: logging.Logger) -> None:
-        try:
-            Organization.objects.create(slug=organization.slug, name="x")
-        except Exception as error:
-            logger.exception("refused: %s", error)
-
-    line = json.loads(written("json", say))
-    assert "duplicate key value" in line["exception"]
-    assert "DETAIL: (left out)" in line["exception"]
-    assert organization.slug not in json.dumps(line)
+    line = json.loads(written("json", lambda logger: logger.error("no: %s", refused.value, exc_info=refused.value)))
+    for text in (line["message"], line["exception"]):
+        assert "invalid input syntax for type json" in text
+        assert "DETAIL: (left out)" in text
+    assert document not in json.dumps(line)
 
 
 def test_a_person_and_her_organization_are_in_the_lines_of_a_page(db: None) -> None:

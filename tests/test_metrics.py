@@ -252,7 +252,9 @@ def test_live_worker_and_beat_tell_in_one_answer_of_an_event_and_of_who_watches(
     for stage in ("numbered", "sent"):
         assert more("flowplatform_relay_lag_seconds_count", stage=stage) >= 1
     assert more("flowplatform_task_duration_seconds_count", task="notifications.relay") >= 1
-    assert during("flowplatform_sweep_timestamp_seconds") > time.time() - 30
+    wait_until(
+        lambda: scrape(platform.url)("flowplatform_sweep_timestamp_seconds") > time.time() - 30, what="a sweep's end"
+    )
     wait_until(
         lambda: (
             scrape(platform.url)("flowplatform_socket_closes_total", kind="flow", code="client")
