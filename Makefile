@@ -71,6 +71,7 @@ lint: $(VENV)/.installed-dev
 lock: $(VENV)/.installed
 	$(RUN) -m pip install -qq uv
 	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes requirements-telemetry.in -o requirements-telemetry.txt
 	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes requirements-dev.in -o requirements-dev.txt
 
 clean:

@@ -24,6 +24,7 @@ from executions.schemas import TaskStatusUpdate
 from executions.serializers import TaskStatusAnswer
 from executions.staleness import note_started
 from executions.task_changes import TaskChanges
+from flowplatform import metrics
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.services import TOKEN_HOLDS, token_holds
 from flowplatform.encoding import array_of, object_sql
@@ -80,6 +81,8 @@ _EVENT = """
     FROM answer
 """
 
+_batch_items = metrics.batch_items.labels("status")
+
 
 def record_task_statuses(
     *, actor: Actor, execution_id: UUID, updates: Sequence[TaskStatusUpdate], key: RequestKey | None = None
@@ -96,7 +99,9 @@ def record_task_statuses(
     refuse_unknown_tasks((update.task_name, known) for update in updates)
     batch = StatusBatch(actor, execution_id, facts, updates)
     answer = None if key else batch.write_if_simple()
-    return answer or batch.write_in_transaction(key)
+    answer = answer or batch.write_in_transaction(key)
+    _batch_items.observe(len(updates))
+    return answer
 
 
 class StatusBatch:

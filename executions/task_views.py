@@ -19,6 +19,7 @@ from executions.tagging import tags_of
 from executions.task_executions import edit_task_execution, record_task_execution
 from executions.task_outputs import set_task_output
 from executions.task_statuses import record_task_statuses
+from flowplatform import metrics
 from flowplatform.accounts.models import OrganizationQuerySet, Scope
 from flowplatform.accounts.views import OrganizationViewSet, TrustingViewSet
 from flowplatform.idempotency.views import request_key
@@ -109,7 +110,9 @@ class TaskExecutionViewSet(OfExecutionViewSet[TaskExecution]):
         """
         self.require_service(Scope.EXECUTIONS_WRITE)
         report = self.body(schemas.TaskExecutionBody)
-        return Response(_task_execution(record_task_execution(actor=self.actor, report=report)), status=201)
+        attempt = record_task_execution(actor=self.actor, report=report)
+        metrics.batch_items.labels("execution").observe(1)
+        return Response(_task_execution(attempt), status=201)
 
     @extend_schema(
         operation_id="edit_task_execution",

@@ -40,6 +40,7 @@ def _listed(text: str) -> list[str]:
 
 DATA_DIR = Path(_env.str("FLOWPLATFORM_DATA_DIR", "") or BASE_DIR / ".data").expanduser().absolute()
 DATABASE_URL = _env.str("DATABASE_URL", "", validate=_is_postgresql)
+EMBEDDED = not DATABASE_URL
 # The role that owns the tables, for `manage.py`. The servers use DATABASE_URL, whose role owns nothing.
 OWNER_DATABASE_URL = _env.str("OWNER_DATABASE_URL", "", validate=_is_postgresql) or DATABASE_URL
 REDIS_URL = _env.str("REDIS_URL", "")
@@ -60,8 +61,15 @@ TOKEN_RETENTION_DAYS = _env.int("TOKEN_RETENTION_DAYS", 365, validate=validate.R
 WEB_CONCURRENCY = _env.int("WEB_CONCURRENCY", 2, validate=validate.Range(min=1))
 DEBUG = _env.bool("DEBUG", False)
 LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
+# A line of the logs is a JSON object, or text for people.
+LOG_FORMAT = _env.str("LOG_FORMAT", "console" if EMBEDDED else "json", validate=validate.OneOf(("json", "console")))
+# A line for every request and socket; what fails is logged in any case.
+LOG_REQUESTS = _env.bool("LOG_REQUESTS", not EMBEDDED)
+# Who may read /metrics: whoever sends this as a bearer token; without it, whoever asks from the same machine.
+METRICS_TOKEN = _env.str("METRICS_TOKEN", "")
+# Where worker and beat, which have no HTTP of their own, tell their figures: `address:port`, or nowhere.
+METRICS_LISTEN = _env.str("METRICS_LISTEN", "", validate=validate.Regexp(r"(.+:\d+)?$"))
 
-EMBEDDED = not DATABASE_URL
 STATIC_ROOT = _env.str("STATIC_ROOT", "")
 # Off only where people sign in over plain HTTP, such as a test installation without TLS.
 SECURE_COOKIES = _env.bool("SECURE_COOKIES", not EMBEDDED)

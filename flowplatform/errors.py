@@ -12,6 +12,8 @@ from django.shortcuts import render
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
+from flowplatform import metrics
+
 logger = logging.getLogger(__name__)
 
 Details = Sequence[Any] | Mapping[str, Any] | None
@@ -123,7 +125,7 @@ def _as_api_error(exc: Exception) -> Exception:
 def _database_error(exc: DatabaseError | InterfaceError) -> Exception:
     """Map by SQLSTATE: away is 503, bad data is 422, a refused duplicate is 409, the rest is a bug."""
     if is_unavailable(exc):
-        logger.warning("database unavailable: %s", exc)
+        note_unavailable(exc)
         return Unavailable()
     if isinstance(exc, DataError) or sqlstate_of(exc).startswith("54"):
         logger.error("a value passed validation and was refused by the database", exc_info=exc)
@@ -147,6 +149,12 @@ def is_unavailable(exc: BaseException) -> bool:
     """Say whether the database is away, full or out of time: trying again later may help."""
     state = sqlstate_of(exc)
     return is_gone(exc) or state[:2] == "53" or state in _AWAY
+
+
+def note_unavailable(exc: BaseException) -> None:
+    """Count and log that a request is answered 503 for want of the database."""
+    metrics.database_unavailable.labels(sqlstate_of(exc) or "none").inc()
+    logger.warning("database unavailable: %s", exc)
 
 
 def is_gone(exc: BaseException) -> bool:

@@ -1,10 +1,11 @@
-"""Middleware: a request's id and time, a page's security policy, the answer without a database, sessions for people.
+"""Middleware: a request's id, time and figures, a page's security policy, the answer without a database, sessions.
 
 And the audit record of what was refused, whoever refused it.
 """
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -18,10 +19,12 @@ from django.core.exceptions import DisallowedHost
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import split_domain_port
+from django.urls import Resolver404, resolve
 from django.utils.deprecation import MiddlewareMixin
+from prometheus_client import Counter, Histogram
 from ulid import ULID
 
-from flowplatform import errors, tenancy
+from flowplatform import current_request, errors, metrics, tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.authentication import presented_token
 from flowplatform.accounts.refusals import (
@@ -37,11 +40,14 @@ from flowplatform.ids import IS_ULID
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("flowplatform.requests")
+
+MOST_OF_PATH = 200  # characters of it in a line of the log
+_OPERATIONS = ("/health/", "/metrics")
 
 
 class RequestIdMiddleware:
-    """Gives every request a ULID, keeps a well-formed incoming one, and says how long the answer took.
+    """Gives every request a ULID, keeps a well-formed incoming one, and says and counts how long the answer took.
 
     `Server-Timing: app;dur=` is the time in milliseconds from here to the finished answer, for browsers and benchmarks.
     """
@@ -53,10 +59,45 @@ class RequestIdMiddleware:
         begin = perf_counter()
         incoming = request.META.get("HTTP_X_REQUEST_ID", "")
         request.request_id = incoming if IS_ULID.fullmatch(incoming) else str(ULID())  # type: ignore[attr-defined]
+        current_request.begin(request)
         response = self.get_response(request)
+        seconds = perf_counter() - begin
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
-        response["Server-Timing"] = f"app;dur={(perf_counter() - begin) * 1e3:.2f}"
+        response["Server-Timing"] = f"app;dur={seconds * 1e3:.2f}"
+        _count(request, response, seconds)
+        _log(request, response, seconds)
         return response
+
+
+def _count(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    requests, durations = _figures(
+        current_request.method_of(request), current_request.route_of(request), response.status_code
+    )
+    requests.inc()
+    durations.observe(seconds)
+
+
+def _log(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    """Say that the request was answered: its one line, where that is asked for (LOG_REQUESTS)."""
+    status = response.status_code
+    level = logging.INFO if status < 500 else logging.WARNING if status == 503 else logging.ERROR
+    if status < 500 and request.path_info.startswith(_OPERATIONS):
+        level = logging.DEBUG  # every few seconds
+    if not logger.isEnabledFor(level):
+        return
+    said = {
+        "method": current_request.method_of(request),
+        "path": request.path_info[:MOST_OF_PATH],  # without the query, in which people have put secrets
+        "status": status,
+        "milliseconds": round(seconds * 1e3, 2),
+        "address": request.META.get("REMOTE_ADDR"),
+    }
+    logger.log(level, "request", extra=said)
+
+
+@lru_cache(1_000)  # finding a figure by its labels takes as long as counting
+def _figures(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return metrics.http_requests.labels(method, route, status), metrics.http_seconds.labels(method, route)
 
 
 class TenancyMiddleware:
@@ -161,6 +202,27 @@ def _sockets(request: HttpRequest) -> Iterator[tuple[str, str]]:
     yield from (("connect-src", f"{scheme}://{host}:{settings.SOCKETS_PORT}") for scheme in ("ws", "wss"))
 
 
+class OperationsMiddleware:
+    """Answers probes and scrapers here: they come by an address, not by a name of ours, and belong to nobody.
+
+    What comes after would refuse the name, redirect to TLS, or count them against a limit.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not request.path_info.startswith(_OPERATIONS):
+            return self.get_response(request)
+        try:
+            match = resolve(request.path_info)
+        except Resolver404:
+            return self.get_response(request)
+        request.resolver_match = match
+        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+        return response
+
+
 class _OfPeople(MiddlewareMixin):
     """Leaves API requests with a token alone: a token is nobody's session, whether it is valid or not."""
 
@@ -198,6 +260,6 @@ class UnavailableMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Answer 503 for an unavailable database; leave every other exception alone."""
         if isinstance(exception, DatabaseError | InterfaceError) and errors.is_unavailable(exception):
-            logger.warning("database unavailable: %s", exception)
+            errors.note_unavailable(exception)
             return errors.unavailable(request)
         return None

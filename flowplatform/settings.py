@@ -1,12 +1,14 @@
 """Settings of Flow Platform. What differs between installations comes from the environment (`flowplatform.env`)."""
 
+import logging
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dj_database_url
 from csp.constants import NONE, SELF
 
-from flowplatform import embedded, env, role
+from flowplatform import embedded, env, logs, role
+from flowplatform.version import VERSION
 
 role.claim("command")  # whoever serves has said so by now
 
@@ -41,6 +43,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.staticfiles",
     "channels",
+    "django_structlog",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -51,6 +54,7 @@ MIDDLEWARE = [
     "flowplatform.middleware.TenancyMiddleware",
     "flowplatform.middleware.AuditMiddleware",
     "flowplatform.middleware.ContentSecurityPolicyMiddleware",
+    "flowplatform.middleware.OperationsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "flowplatform.middleware.UnavailableMiddleware",
@@ -245,7 +249,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "task tags", "description": "What people and services decide about tasks, with a trail."},
         {"name": "events", "description": "What the sockets carry, for clients that poll or missed something."},
     ],
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.1",  # pydantic's JSON schemas are of its dialect
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": [],
@@ -340,16 +344,9 @@ USE_TZ = True
 USE_I18N = False
 FORMAT_MODULE_PATH = "flowplatform.formats"
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"handlers": ["console"], "level": env.LOG_LEVEL},
-    "loggers": {
-        "django.request": {"level": "ERROR"},  # every 404 is not worth a line
-        "celery": {"level": "WARNING"},
-        "kombu": {"level": "WARNING"},
-        "httpx": {"level": "WARNING"},
-    },
-}
+LOGGING = logs.configuration(form=env.LOG_FORMAT, level=env.LOG_LEVEL, requests=env.LOG_REQUESTS)
+logging.captureWarnings(env.LOG_FORMAT == "json")
+# django-structlog carries what a line says over to Celery's tasks, and tells of those that fail.
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = DJANGO_STRUCTLOG_CELERY_TASK_SUCCESS_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_CELERY_TASK_FAILURE_LOG_LEVEL = logging.ERROR

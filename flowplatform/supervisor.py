@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import NoReturn
 
 from django.core.management import call_command
@@ -183,6 +184,13 @@ def _check_connections(wanted: Topology) -> None:
         )
 
 
+def _figures(home: Path) -> Path:
+    """Return an empty folder in which all processes count together, so that one address tells of all."""
+    folder = home / "run" / "metrics"
+    rmtree(folder, ignore_errors=True)
+    return folder
+
+
 def _environment(home: Path) -> dict[str, str]:
     """Return our environment without the role that this process has claimed for itself."""
     inherited = {name: value for name, value in os.environ.items() if name != "FLOWPLATFORM_ROLE"}
@@ -190,6 +198,7 @@ def _environment(home: Path) -> dict[str, str]:
         **inherited,
         "DJANGO_SETTINGS_MODULE": "flowplatform.settings",
         "FLOWPLATFORM_DATA_DIR": str(home),
+        "PROMETHEUS_MULTIPROC_DIR": str(_figures(home)),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -8,6 +8,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from executions.task_views import TaskExecutionViewSet, TaskOutputViewSet, TaskStatusViewSet
 from executions.views import FlowExecutionViewSet, FlowViewSet
+from flowplatform import health
+from flowplatform.metrics.endpoint import metrics
 from flowplatform.pages.execution import ExecutionPage, ExecutionSnapshot
 from flowplatform.pages.flow_page import FlowPage
 from flowplatform.pages.flows import FlowListPage
@@ -53,6 +55,13 @@ documentation: list[URLPattern] = [
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
 ]
 
+# For those who keep the platform running: asked by any name and without a credential (`OperationsMiddleware`).
+operations: list[URLPattern] = [
+    path("health/live", health.live, name="live"),
+    path("health/ready", health.ready, name="ready"),
+    path("metrics", metrics, name="metrics"),
+]
+
 pages: list[URLPattern | URLResolver] = [
     path("", FlowListPage.as_view(), name="flow-list-page"),
     path("flows/<uuid:flow_id>/", FlowPage.as_view(), name="flow-page"),
@@ -69,7 +78,7 @@ pages: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
 ]
 
-urlpatterns = [*api, *documentation, *pages]
+urlpatterns = [*api, *documentation, *operations, *pages]
 
 handler400 = "flowplatform.errors.bad_request"
 handler403 = "flowplatform.errors.permission_denied"

@@ -7,7 +7,10 @@ database connection.
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from granian.constants import HTTPModes, Interfaces, RuntimeModes
@@ -69,9 +72,16 @@ def server_of(given: argparse.Namespace) -> MPServer:
         http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000),
         websockets=False,
         log_level=LogLevels.warning,
+        log_dictconfig=_logging(),
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_SECONDS,
     )
+
+
+def _logging() -> dict[str, Any]:
+    """Return the platform's logging, by which granian's own lines go too. It logs no requests: the middleware does."""
+    ours: dict[str, Any] = settings.LOGGING
+    return {**ours, "loggers": {**ours["loggers"], "_granian": {}, "granian.access": {}}}
 
 
 def main(arguments: list[str]) -> None:
@@ -82,7 +92,19 @@ def main(arguments: list[str]) -> None:
     checks.refuse_unsafe()  # here too: each process would refuse by itself, and be replaced
     # The processes are forked: without us they would go on and hold the port.
     os.register_at_fork(after_in_child=processes.end_with_parent)
-    server_of(given).serve()
+    with _figures():
+        server_of(given).serve()
+
+
+@contextmanager
+def _figures() -> Iterator[None]:
+    """Have a folder in which the processes count together (`flowplatform.metrics.files`), unless one is given."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix="flowplatform-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ role.claim("web")
 
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 
+from flowplatform import telemetry  # noqa: E402
 from flowplatform.parsers import MAX_BODY_BYTES  # noqa: E402
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 READ_BODY = "flowplatform.body"  # in the scope: the body, where the ASGI side has read it already
 
+telemetry.start()  # before Django loads its middleware
 _django = get_wsgi_application()
 
 # What is loaded by now stays. The collector, which would look at it again and again, leaves it out from here on, and

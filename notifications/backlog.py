@@ -5,8 +5,14 @@ from datetime import timedelta
 
 from django.db import connection
 
+from flowplatform import metrics
+
 # The sweep takes everything older than a second, every second: what waits for longer than this is not being relayed.
 LATE = timedelta(seconds=5)
+
+OLDEST = """
+    SELECT coalesce(clock_timestamp() - min(created_at), interval '0') FROM notifications_event WHERE "offset" IS NULL
+"""
 
 # Reads the outbox's index, which holds nothing but what waits.
 _READ = """
@@ -34,6 +40,13 @@ def read_backlog() -> Backlog:
     with connection.cursor() as cursor:
         cursor.execute(_READ)
         return Backlog(*cursor.fetchone())
+
+
+def note_backlog() -> None:
+    """Tell Prometheus what waits now."""
+    backlog = read_backlog()
+    metrics.events_waiting.set(backlog.waiting)
+    metrics.events_oldest.set(backlog.oldest.total_seconds())
 
 
 def as_text(age: timedelta) -> str:

@@ -16,12 +16,14 @@ from uuid import UUID
 from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 from django.conf import settings
+from structlog.contextvars import bind_contextvars
 
-from flowplatform import tenancy
+from flowplatform import metrics, tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Organization
 from flowplatform.accounts.sockets import visitor_of_scope
 from flowplatform.accounts.standing import Access
+from flowplatform.logs import about
 from notifications.close_codes import NOT_AUTHENTICATED, RESTART, TOO_MANY, UNKNOWN
 from notifications.feed import Feed, Subscription
 from notifications.flow_feed import CATCH_UP_EVENTS, FlowFeed
@@ -32,6 +34,7 @@ from notifications.relay import frames
 from notifications.replay import replay
 
 logger = logging.getLogger(__name__)
+requests_logger = logging.getLogger("flowplatform.requests")  # sockets have a line each too, when they end
 
 F = TypeVar("F", bound=Feed)
 
@@ -68,6 +71,7 @@ class UnknownConsumer(PlainConsumer):
 
     async def websocket_connect(self, message: dict[str, Any]) -> None:
         """Say that there is no such thing."""
+        metrics.socket_closes.labels("none", UNKNOWN).inc()
         await self.send({"type": "websocket.accept"})
         await self.send({"type": "websocket.close", "code": UNKNOWN})
 
@@ -86,6 +90,8 @@ class FeedConsumer(PlainConsumer, Generic[F]):
 
     _session: asyncio.Task[None]
     _close_code: int | None = None
+    _left_with = "client"
+    _begun = 0.0
 
     @property
     def hub(self) -> Hub:
@@ -97,11 +103,13 @@ class FeedConsumer(PlainConsumer, Generic[F]):
 
     async def websocket_connect(self, message: dict[str, Any]) -> None:
         """Accept, so that a browser can read the close code of a refusal, and serve in a task of its own."""
+        self._begun = asyncio.get_running_loop().time()
         await self.send({"type": "websocket.accept"})
         self._session = asyncio.create_task(self._run())
 
     async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         """The client is gone."""
+        self._left_with = "server" if message.get("code") == RESTART else "client"
         self._session.cancel()
         await asyncio.gather(self._session, return_exceptions=True)
         raise StopConsumer
@@ -114,11 +122,19 @@ class FeedConsumer(PlainConsumer, Generic[F]):
             self._close_code = refusal.code
         except asyncio.CancelledError:
             if self._close_code is None:
+                self._note_end(self._left_with)
                 raise
         except Exception:
             logger.exception("a socket of %s %s failed", self.kind.kind, self._named)
             self._close_code = RESTART
+        self._note_end(str(self._close_code or RESTART))
         await self.send({"type": "websocket.close", "code": self._close_code or RESTART})
+
+    def _note_end(self, code: str) -> None:
+        """Count and log the end, in the session's task, whose lines say who watched what."""
+        metrics.socket_closes.labels(self.kind.kind, code).inc()
+        seconds = round(asyncio.get_running_loop().time() - self._begun, 3)
+        requests_logger.info("socket", extra={"code": code, "seconds": seconds})
 
     def _end(self, code: int) -> None:
         """Close from outside of the session, which may be stuck in a send."""
@@ -128,6 +144,8 @@ class FeedConsumer(PlainConsumer, Generic[F]):
 
     async def _serve(self) -> None:
         actor, subject_id, access = await self._admit()
+        # This task's own, as is every line that is logged in it.
+        bind_contextvars(**{**about(actor), self.kind.kind: str(subject_id)})
         self._count_in(actor)
         age = settings.SOCKET_MAX_AGE_HOURS * 3600 * random.uniform(0.8, 1.0)
         expiry = asyncio.get_running_loop().call_later(age, self._end, RESTART)
@@ -173,9 +191,11 @@ class FeedConsumer(PlainConsumer, Generic[F]):
         ):
             raise Refused(TOO_MANY)
         self._sockets[actor.id] += 1
+        metrics.sockets.labels(self.kind.kind).inc()
 
     def _count_out(self, actor: Actor) -> None:
         self._sockets[actor.id] -= 1
+        metrics.sockets.labels(self.kind.kind).dec()
         if not self._sockets[actor.id]:
             del self._sockets[actor.id]
 
@@ -234,7 +254,11 @@ class FlowConsumer(FeedConsumer[FlowFeed]):
         subscription.clear()
         epoch, position = feed.epoch, feed.offset  # from here on the inbox has everything after `position`
         await self._text(feed.hello_text())
-        if wanted and not await self._replayed(feed.id, epoch, position, *wanted):
+        if not wanted:
+            return
+        is_replayed = await self._replayed(feed.id, epoch, position, *wanted)
+        metrics.socket_replays.labels("replayed" if is_replayed else "reset").inc()
+        if not is_replayed:
             subscription.clear()  # the reset names the feed's offset of now: the inbox begins there, too
             await self._text(feed.reset_text())
 

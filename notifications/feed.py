@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
+from flowplatform import metrics
 from flowplatform.encoding import encode
 from notifications.close_codes import TOO_SLOW
 from notifications.guard import End
@@ -72,6 +73,7 @@ class Feed(ABC):
         self.subscribed = False
         self.subscriptions: set[Subscription] = set()
         self.opening: asyncio.Task[None] | None = None
+        self._frames = metrics.socket_frames.labels(self.kind)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
@@ -99,6 +101,7 @@ class Feed(ABC):
 
     def broadcast(self, text: str) -> None:
         """Put one text, encoded once, into every inbox."""
+        self._frames.inc(len(self.subscriptions))
         for subscription in list(self.subscriptions):
             subscription.put(text)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Self
 from uuid import UUID
 
+from flowplatform import metrics
 from notifications.close_codes import UNKNOWN
 from notifications.feed import Feed, frame_text
 from notifications.layer import Message
@@ -98,6 +99,7 @@ class FlowFeed(Feed):
 
     def _reset(self, position: Position) -> None:
         """Begin anew at a position: what the sockets know is worth nothing."""
+        metrics.feed_resets.inc()
         self.epoch, self.offset = position.epoch, position.offset
         self.broadcast(self.reset_text())
 
@@ -113,6 +115,7 @@ class FlowFeed(Feed):
             logger.warning("%s could not be read, the next look tries again: %r", self, error)
 
     async def _catch_up(self) -> None:
+        metrics.feed_readings.inc()
         while True:
             since = self.offset
             position, rows = await self.threads.run(

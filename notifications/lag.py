@@ -21,6 +21,7 @@ from django.conf import settings
 from django.utils import timezone
 from pydantic import TypeAdapter, ValidationError
 
+from flowplatform import metrics
 from notifications.backlog import read_backlog
 from notifications.relay import EventRow
 
@@ -43,6 +44,15 @@ class LagLine:
     oldest: float
 
 
+def observe(numbered: Mapping[UUID, Iterable[EventRow]], stage: str) -> list[float]:
+    """Tell Prometheus for how long events waited until now, which is a stage of their way; return it in seconds."""
+    now, lag = timezone.now(), metrics.relay_lag.labels(stage)
+    lags = [max(0.0, (now - row[3]).total_seconds()) for rows in numbered.values() for row in rows]
+    for seconds in lags:
+        lag.observe(seconds)
+    return lags
+
+
 class LagMeter:
     """Adds up the lag of what this process relays; a line a minute goes to Valkey."""
 
@@ -57,12 +67,11 @@ class LagMeter:
 
     def note(self, numbered: Mapping[UUID, Iterable[EventRow]]) -> None:
         """Count events that were numbered and sent just now."""
-        now = timezone.now()
-        lags = [max(0.0, (now - row[3]).total_seconds() * 1e3) for rows in numbered.values() for row in rows]
+        lags = observe(numbered, "sent")
         with self._lock:
             self._events += len(lags)
-            self._total += sum(lags)
-            self._longest = max(self._longest, *lags, 0.0)
+            self._total += sum(lags) * 1e3
+            self._longest = max(self._longest, max(lags, default=0.0) * 1e3)
 
     def flush(self) -> None:
         """Write the line of a minute that is over. Never raises: a plot is not worth a relay."""

@@ -4,16 +4,15 @@ The layer is lossy by nature: offsets, heartbeats and looks at the database carr
 logged.
 """
 
-import asyncio
 import logging
-import os
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from channels.layers import get_channel_layer
 
+from flowplatform import metrics
+from flowplatform.background import BackgroundLoop
 from notifications.relay import Frame
 
 logger = logging.getLogger(__name__)
@@ -51,22 +50,17 @@ class LayerSender:
     """Sends messages to the live processes from any thread of a synchronous process."""
 
     def __init__(self) -> None:
-        self._start_afresh()
-        os.register_at_fork(after_in_child=self._start_afresh)  # a prefork worker's children get a loop of their own
-
-    def _start_afresh(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._background = BackgroundLoop("channel-layer")
 
     def send(self, messages: Iterable[Message]) -> bool:
         """Send messages in order, each to its group; say whether the layer took them all within two seconds."""
-        sending = asyncio.run_coroutine_threadsafe(self._send(messages), self._running_loop())
         try:
-            sending.result(SEND_SECONDS)
+            self._background.run(self._send(messages), SEND_SECONDS)
         except Exception as error:
-            sending.cancel()
+            metrics.layer_sends.labels("failed").inc()
             logger.warning("the channel layer did not take all news: %r", error)
             return False
+        metrics.layer_sends.labels("sent").inc()
         return True
 
     async def _send(self, messages: Iterable[Message]) -> None:
@@ -74,13 +68,6 @@ class LayerSender:
         assert layer is not None
         for message in messages:
             await layer.group_send(group_of_message(message), message)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="channel-layer", daemon=True).start()
-            return self._loop
 
 
 layer_sender = LayerSender()

@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from celery import current_app
+from structlog.contextvars import bound_contextvars
+
+from flowplatform import current_request, metrics
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +21,7 @@ GATHER_SECONDS = 0.02  # what commits within this time travels together
 PAUSE_SECONDS = 0.2  # between two messages at least: under load each carries more
 MAX_PENDING = 10_000  # flows; more are left to the sweep
 BATCH = 100  # flows in one Celery message
+REQUESTS = 10  # whose ids it carries
 
 
 class Breaker:
@@ -30,7 +34,12 @@ class Breaker:
 
     def allows(self) -> bool:
         """Say whether a call may be tried now."""
-        return self._failures < self._limit or self._clock() >= self._closed_from
+        return not self.is_open or self._clock() >= self._closed_from
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether calls are held back but for a probe now and then."""
+        return self._failures >= self._limit
 
     def succeeded(self) -> None:
         """Close the breaker."""
@@ -54,7 +63,7 @@ class Notifier:
     def _start_afresh(self) -> None:
         self._lock = threading.Lock()
         self._news = threading.Event()
-        self._pending: set[UUID] = set()
+        self._pending: dict[UUID, str | None] = {}  # with the id of the request that changed it
         self._thread: threading.Thread | None = None
 
     def hint(self, flow_id: UUID) -> None:
@@ -62,7 +71,9 @@ class Notifier:
         try:
             with self._lock:
                 if len(self._pending) < MAX_PENDING:
-                    self._pending.add(flow_id)
+                    self._pending[flow_id] = current_request.current_id()
+                else:
+                    metrics.hints.labels("dropped").inc()
                 if self._thread is None:  # a process that changes nothing needs no thread
                     self._thread = self._started()
             self._news.set()
@@ -82,20 +93,28 @@ class Notifier:
             next_message = time.monotonic() + PAUSE_SECONDS
             self._news.clear()
             with self._lock:
-                flows, self._pending = sorted(map(str, self._pending)), set()
-            for begin in range(0, len(flows), BATCH):
-                self._deliver(flows[begin : begin + BATCH])
+                pending, self._pending = sorted(self._pending.items()), {}
+            for begin in range(0, len(pending), BATCH):
+                part = pending[begin : begin + BATCH]
+                requests = dict.fromkeys(request_id for _, request_id in part if request_id)
+                # django-structlog takes what is bound along, so that the lines of the task name the requests.
+                with bound_contextvars(request_ids=list(requests)[:REQUESTS]):
+                    self._deliver([str(flow_id) for flow_id, _ in part])
 
     def _deliver(self, flows: Sequence[str]) -> None:
         if not self._breaker.allows():
+            metrics.hints.labels("withheld").inc(len(flows))
             return
         try:
             self._send(flows)
         except Exception as error:
             self._breaker.failed()
+            metrics.hints.labels("failed").inc(len(flows))
             logger.warning("the broker did not take %d hints, the sweep will: %s", len(flows), error)
         else:
             self._breaker.succeeded()
+            metrics.hints.labels("sent").inc(len(flows))
+        metrics.hint_breakers_open.set(self._breaker.is_open)
 
 
 def _send_to_celery(flows: Sequence[str]) -> None:

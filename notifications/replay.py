@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, connection
 
+from flowplatform import metrics
 from notifications.relay import FLOWS, EventRow, flows_waiting_in, flows_waiting_of, number_pending, read_events
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ def number_stuck_in(organization_ids: Collection[UUID]) -> None:
 def _number_some(stuck: Collection[UUID]) -> None:
     batches = max(STUCK_BATCHES, ceil(len(stuck) / FLOWS))
     try:
-        for _ in islice(number_pending(stuck, wait=False), batches):
-            pass
+        for numbered in islice(number_pending(stuck, wait=False), batches):
+            metrics.relayed_events.labels("live").inc(sum(map(len, numbered.values())))
     except DatabaseError as error:
         logger.warning("%d flows could not be numbered: %s", len(stuck), error)
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.contrib.messages import constants
 from django.db import DatabaseError, InterfaceError
 
+from flowplatform import metrics
 from flowplatform.errors import is_gone
 from notifications.layer import layer_sender
 from notifications.relay import FLOWS, Numbered, flows_waiting_of, number_pending
@@ -73,7 +74,9 @@ def _relay(flows: Sequence[UUID], retried: Retried, until: float) -> int:
     try:
         for numbered in number_pending(flows, wait=False):
             retried.flows |= numbered.keys()
-            retried.events += sum(map(len, numbered.values()))
+            events = sum(map(len, numbered.values()))
+            retried.events += events
+            metrics.relayed_events.labels("person").inc(events)
             # The layer is asked until it fails once: each attempt may take two seconds.
             retried.is_sent = retried.is_sent and _send(numbered)
             if time.monotonic() > until:

@@ -10,8 +10,10 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
+from flowplatform import metrics
 from flowplatform.errors import is_gone
-from notifications.lag import lag_meter
+from notifications.backlog import note_backlog
+from notifications.lag import lag_meter, observe
 from notifications.layer import Message, changes_message, frame_message, layer_sender
 from notifications.relay import Numbered, flows_waiting, frames, number_pending, prune
 
@@ -29,8 +31,12 @@ def relay(flow_ids: list[str]) -> None:
 @shared_task(name="notifications.sweep")
 def sweep() -> None:
     """Relay the flows whose hint was lost: the broker was away, or the process died after its commit."""
-    relay_flows(flows_waiting(older_than=SWEEP_AGE), wait=False)
+    found = flows_waiting(older_than=SWEEP_AGE)
+    metrics.swept_flows.inc(len(found))
+    relay_flows(found, wait=False)
     lag_meter.flush()
+    note_backlog()
+    metrics.swept_at.set_to_current_time()
 
 
 @shared_task(name="notifications.prune")
@@ -46,6 +52,7 @@ def relay_flows(flow_ids: Sequence[UUID], *, wait: bool = True) -> None:
     """
     try:
         for numbered in number_pending(flow_ids, wait=wait):
+            metrics.relayed_events.labels("task").inc(len(observe(numbered, "numbered")))
             layer_sender.send(list(news_of(numbered)))
             lag_meter.note(numbered)
     except (DatabaseError, InterfaceError) as error:
@@ -53,6 +60,7 @@ def relay_flows(flow_ids: Sequence[UUID], *, wait: bool = True) -> None:
             for flow_id in flow_ids:
                 relay_flows([flow_id], wait=wait)
         else:
+            metrics.relay_failures.inc()
             logger.exception("%d flows could not be relayed, the next sweep tries again", len(flow_ids))
 
 

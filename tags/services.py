@@ -24,6 +24,7 @@ from executions.definitions import refuse_unknown_tasks, task_names
 from executions.facts import ExecutionFacts, facts_of_all
 from executions.locks import hold_executions
 from executions.models import ExecutionStatus
+from flowplatform import metrics
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.services import TOKEN_HOLDS, may_write, token_holds
@@ -98,6 +99,8 @@ _EVENTS = """
     ) AS event (organization_id, flow_id, flow_execution_id, data)
 """
 
+_batch_items = metrics.batch_items.labels("tag")
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -135,6 +138,7 @@ def change_task_tags(
     identities = [_identity(index, operation) for index, operation in enumerate(operations)]
     batch = _Batch(actor, operations, identities, expected, actor.as_author(origin), action)
     outcomes: list[Outcome] = orjson.loads(_change_once(key, batch))
+    _batch_items.observe(len(operations))
     return outcomes
 
 

@@ -72,7 +72,8 @@ class Platform(Stack):
         return self.manage("create_service_token", "--organization", organization_slug, "--name", "tests", *arguments)
 
 
-_platform = Platform(DATA_DIR)
+# One folder for the figures of all its processes, as `manage.py up` has it.
+_platform = Platform(DATA_DIR, {"PROMETHEUS_MULTIPROC_DIR": str(DATA_DIR / "figures")})
 
 
 @pytest.fixture(scope="session")

@@ -31,15 +31,22 @@ def free_port() -> int:
 class Stack:
     """The processes of one data directory, without its servers. `environment` is laid over ours."""
 
-    def __init__(self, data_dir: Path, environment: dict[str, str] | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        environment: dict[str, str] | None = None,
+        port: int | None = None,
+        logs: Path | None = None,
+    ) -> None:
         self.data_dir = data_dir
+        self._logs = logs or data_dir
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ws_url = f"ws://127.0.0.1:{self.port}"
         self._environment = {**os.environ, "FLOWPLATFORM_DATA_DIR": str(data_dir), **(environment or {})}
         self._environment.pop("FLOWPLATFORM_ROLE", None)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        celery = ["celery", "-A", "flowplatform.celery"]
+        celery = ["celery", "--quiet", "-A", "flowplatform.celery"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         self._commands = {
             "live": ["flowplatform.live", "--port", str(self.port)],
@@ -71,7 +78,7 @@ class Stack:
             wait_until(self._answers, seconds=30, what="the first answer")
 
     def log(self, name: str) -> Path:
-        return self.data_dir / f"test-{name}.log"
+        return self._logs / f"test-{name}.log"
 
     def stop(self, *names: str, with_signal: int = signal.SIGTERM) -> None:
         """End processes by name (all without a name) and wait for them."""

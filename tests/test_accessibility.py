@@ -19,6 +19,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "flow": ("/flows/{flow}/", "member"),
     "execution": ("/executions/{run}/", "member"),
     "review": ("/review/", "member"),
+    "health": ("/health/ready", "nobody"),
     "404": ("/no-such-page/", "member"),
     "api-docs": ("/api/docs/", "nobody"),
     "admin": ("/admin/", "staff"),

@@ -27,6 +27,8 @@ FOUNDATION = frozenset(
     f"flowplatform.{name}"
     for name in (
         "admin_lists",
+        "background",
+        "current_request",
         "cursors",
         "embedded",
         "encoding",
@@ -35,6 +37,8 @@ FOUNDATION = frozenset(
         "fields",
         "ids",
         "logfiles",
+        "logs",
+        "metrics",
         "monthly",
         "openapi",
         "parsers",
@@ -45,8 +49,10 @@ FOUNDATION = frozenset(
         "renderers",
         "role",
         "schemas",
+        "telemetry",
         "tenancy",
         "transactions",
+        "version",
     )
 )
 

@@ -16,7 +16,7 @@ from pytest_django import Settings
 from flowplatform.accounts.models import Organization, User
 from flowplatform.accounts.services import ensure_member
 from flowplatform.pages.flows import FlowListPage
-from flowplatform.urls import documentation, pages
+from flowplatform.urls import documentation, operations, pages
 from tests.browser import Complaints, Tenant, Visit
 from tests.builders import Api, make_execution, make_flow, make_token
 from tests.conftest import Platform
@@ -87,6 +87,8 @@ def answers(
         "login": lambda: Client().get("/login/"),
         "logout": lambda: person.get("/logout/"),  # by POST only
         "api-docs": lambda: Client().get("/api/docs/"),
+        "live": lambda: Client().get("/health/live", headers={"Accept": "text/html"}),
+        "ready": lambda: Client().get("/health/ready", headers={"Accept": "text/html"}),
         "admin": lambda: person.get("/admin/"),
         "admin, a list": lambda: person.get("/admin/accounts/user/"),
         "admin, a form": lambda: person.get("/admin/accounts/user/add/"),
@@ -102,10 +104,11 @@ def answers(
 
 NAMES = [
     *("flow-list-page", "flow-page", "execution-page", "review-page", "login", "logout", "api-docs"),
+    *("live", "ready"),
     *("admin", "admin, a list", "admin, a form", "admin, signed out", "a refused sign-in"),
     *("400", "403, by a form without its token", "404", "500", "503"),
 ]
-NO_HTML = ("schema", "-snapshot", "-export")  # how the names of other routes end
+NO_HTML = ("schema", "-snapshot", "-export", "metrics")  # how the names of other routes end
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,7 +123,9 @@ def test_every_page_has_the_policy(name: str, answers: dict[str, Answer]) -> Non
 
 
 def test_no_page_is_left_out(answers: dict[str, Answer]) -> None:
-    routes = {getattr(route, "name", None) or str(route.pattern).strip("/") for route in [*documentation, *pages]}
+    routes = {
+        getattr(route, "name", None) or str(route.pattern).strip("/") for route in [*documentation, *operations, *pages]
+    }
     assert {route for route in routes if not route.endswith(NO_HTML)} == set(NAMES) & routes
     assert set(answers) == set(NAMES)
 

@@ -447,9 +447,6 @@ def test_the_health_check_tells_a_server_from_silence(platform: Platform) -> Non
     assert "no answer" in silent.stderr
 
 
-def test_the_health_check_asks_by_a_name_that_the_platform_answers_to(platform: Platform) -> None:
+def test_the_health_check_asks_by_an_address_whatever_the_names_of_the_platform_are(platform: Platform) -> None:
     command = ["python", "deploy/healthcheck.py", "--port", str(platform.port)]
-    foreign = run(command, {**environment_of("live"), "ALLOWED_HOSTS": "flows.example.org"})
-    assert foreign.returncode == 1
-    assert "answered 400" in foreign.stderr
-    assert run(command, {**environment_of("live"), "ALLOWED_HOSTS": " .localhost,flows.example.org"}).returncode == 0
+    assert run(command, {**environment_of("live"), "ALLOWED_HOSTS": "flows.example.org"}).returncode == 0

@@ -10,6 +10,7 @@ import orjson
 from django.db import connection
 from django.utils import timezone
 
+from flowplatform import metrics
 from flowplatform.errors import Conflict, Unprocessable
 from flowplatform.idempotency.models import IdempotencyKey
 
@@ -49,6 +50,7 @@ def once(request: RequestKey | None, write: Callable[[], bytes]) -> bytes:
         if bytes(known.digest) != request.digest:
             message = "The key was used with another body"
             raise Unprocessable([{"loc": _HEADER, "msg": message, "type": "idempotency_key_reused"}])
+        metrics.idempotent_replays.inc()
         return bytes(known.answer)
     answer = write()
     IdempotencyKey.objects.update_or_create(

@@ -42,6 +42,7 @@ class MemberPage(LoginRequiredMixin, TemplateView):
         assert isinstance(self.request.user, User)
         actor = actor_of_user(self.request.user)
         tenancy.show(actor.shown)
+        setattr(self.request, "actor", actor)  # for who logs it
         return actor
 
     def record_export(self, subject: Subject, organization_id: UUID | None) -> None:
