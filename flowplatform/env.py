@@ -6,15 +6,27 @@ data directory (`flowplatform.embedded`), makes its own secret and listens on 12
 
 from pathlib import Path
 
-from environs import Env, validate
+from environs import Env, ValidationError, validate
+from limits import parse
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+NO_LIMIT = "off"  # in the place of a rate
 
 _env = Env()
 
 
 def _listed(text: str) -> list[str]:
     return [part for item in text.split(",") if (part := item.strip())]
+
+
+def _is_rate(text: str) -> None:
+    try:
+        if text == NO_LIMIT or parse(text).amount:
+            return
+    except ValueError:
+        pass
+    raise ValidationError(f"Not a rate such as 100/10 seconds, 600/minute or {NO_LIMIT}.")
 
 
 DATA_DIR = Path(_env.str("FLOWPLATFORM_DATA_DIR", "") or BASE_DIR / ".data").expanduser().absolute()
@@ -36,3 +48,21 @@ EMBEDDED = not DATABASE_URL
 STATIC_ROOT = _env.str("STATIC_ROOT", "")
 # Off only where people sign in over plain HTTP, such as a test installation without TLS.
 SECURE_COOKIES = _env.bool("SECURE_COOKIES", not (EMBEDDED or DEBUG))
+
+# How much may be asked for (docs/limits.md). By whoever has a valid credential:
+RATE_LIMIT_TOKEN = _env.str("RATE_LIMIT_TOKEN", "10000/10 seconds", validate=_is_rate)
+RATE_LIMIT_PERSON = _env.str("RATE_LIMIT_PERSON", "600/10 seconds", validate=_is_rate)
+RATE_LIMIT_ORGANIZATION = _env.str("RATE_LIMIT_ORGANIZATION", "50000/10 seconds", validate=_is_rate)
+RATE_LIMIT_ADDRESS = _env.str("RATE_LIMIT_ADDRESS", "50000/10 seconds", validate=_is_rate)
+# By an address without one: requests, tokens that are not valid, and attempts to sign in.
+RATE_LIMIT_ANONYMOUS = _env.str("RATE_LIMIT_ANONYMOUS", "600/minute", validate=_is_rate)
+RATE_LIMIT_FAILURES = _env.str("RATE_LIMIT_FAILURES", "30/minute", validate=_is_rate)
+RATE_LIMIT_SIGN_INS = _env.str("RATE_LIMIT_SIGN_INS", "60/minute", validate=_is_rate)
+# Sockets that are opened, by an actor and by an address.
+RATE_LIMIT_SOCKETS = _env.str("RATE_LIMIT_SOCKETS", "1000/10 seconds", validate=_is_rate)
+RATE_LIMIT_SOCKETS_ADDRESS = _env.str("RATE_LIMIT_SOCKETS_ADDRESS", "5000/10 seconds", validate=_is_rate)
+# Sockets that are open at the same time in one live process.
+SOCKETS_PER_ACTOR = _env.int("SOCKETS_PER_ACTOR", 100, validate=validate.Range(min=1))
+SOCKETS_PER_ADDRESS = _env.int("SOCKETS_PER_ADDRESS", 2_000, validate=validate.Range(min=1))
+SOCKETS_PER_PROCESS = _env.int("SOCKETS_PER_PROCESS", 5_000, validate=validate.Range(min=1))
+SOCKETS_WAITING = _env.int("SOCKETS_WAITING", 1_000, validate=validate.Range(min=1))

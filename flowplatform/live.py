@@ -14,6 +14,7 @@ from daphne.server import Server  # installs the asyncio reactor; has to come be
 
 from flowplatform import role  # isort: skip
 
+import argparse
 import asyncio
 import resource
 from contextlib import suppress
@@ -161,6 +162,22 @@ class Live(CommandLineInterface):  # type: ignore[misc]
 
     description = "Flow Platform: HTTP and WebSockets on one port"
     server_class = LiveServer
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parser.add_argument(
+            "--behind-proxy",
+            action=_BehindProxy,
+            nargs=0,
+            help="believe X-Real-IP and X-Forwarded-Proto, whoever sends them: only where nobody but the proxy can",
+        )
+
+
+class _BehindProxy(argparse.Action):
+    """Daphne's own options for the one header that a client cannot write into: by default it takes X-Forwarded-For."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        namespace.proxy_headers, namespace.proxy_headers_host = True, "X-Real-IP"
 
 
 def _allow_open_files() -> None:

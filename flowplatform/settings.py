@@ -57,6 +57,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "flowplatform.middleware.AuthenticationMiddleware",
+    "flowplatform.middleware.RateLimitMiddleware",
     "flowplatform.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -122,13 +123,13 @@ REDIS_URL = env.REDIS_URL or embedded.redis_url(DATA_DIR)
 
 
 def _redis_database(number: int) -> str:
-    """The URL of a numbered database: the broker and the channel layer do not share one."""
+    """The URL of a numbered database: the broker, the channel layer and the limits share none."""
     url = urlsplit(REDIS_URL)
     query = [(name, value) for name, value in parse_qsl(url.query) if name != "db"]
     if url.scheme == "unix":
         return f"unix://{url.path}?{urlencode([*query, ('db', number)])}"
     if url.path.strip("/") not in ("", "0"):
-        raise ImproperlyConfigured("REDIS_URL names a database: leave it out, the platform uses the databases 0 and 1.")
+        raise ImproperlyConfigured("REDIS_URL names a database: leave it out, the platform uses the databases 0 to 2.")
     return urlunsplit(url._replace(path=f"/{number}", query=urlencode(query)))
 
 
@@ -188,10 +189,30 @@ HISTORY_RETENTION_DAYS = env.HISTORY_RETENTION_DAYS  # of the status history; 0 
 # --- Delivery of events (notifications) ---------------------------------------------------------------------------
 
 EVENT_RETENTION_HOURS = 24  # a client away for longer gets a reset and refetches
-SOCKETS_PER_ACTOR = 100  # in one live process; one more is closed with 4429
-SOCKETS_PER_PROCESS = 5_000
+# In one live process; one more is closed with 4429.
+SOCKETS_PER_ACTOR = env.SOCKETS_PER_ACTOR
+SOCKETS_PER_ADDRESS = env.SOCKETS_PER_ADDRESS
+SOCKETS_PER_PROCESS = env.SOCKETS_PER_PROCESS
+SOCKETS_WAITING = env.SOCKETS_WAITING  # for the answer to who they are
 SOCKETS_PORT = env.SOCKETS_PORT  # told to the pages; None: the sockets are where the page is
 SOCKET_MAX_AGE_HOURS = 6  # sockets are closed with 1012 after this and come back
+
+
+# --- How much may be asked for (flowplatform/throttling, docs/limits.md) -------------------------------------------
+
+NO_LIMIT = env.NO_LIMIT
+RATE_LIMITS = {
+    "token": env.RATE_LIMIT_TOKEN,
+    "person": env.RATE_LIMIT_PERSON,
+    "organization": env.RATE_LIMIT_ORGANIZATION,
+    "address": env.RATE_LIMIT_ADDRESS,
+    "anonymous": env.RATE_LIMIT_ANONYMOUS,
+    "failures": env.RATE_LIMIT_FAILURES,
+    "sign_ins": env.RATE_LIMIT_SIGN_INS,
+    "sockets": env.RATE_LIMIT_SOCKETS,
+    "sockets_address": env.RATE_LIMIT_SOCKETS_ADDRESS,
+}
+LIMITS_URL = _redis_database(2)
 
 
 # --- HTTP ---------------------------------------------------------------------------------------------------------
@@ -202,6 +223,7 @@ REST_FRAMEWORK = {
         "flowplatform.accounts.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["flowplatform.accounts.throttles.ActorThrottle"],
     "DEFAULT_PARSER_CLASSES": ["flowplatform.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["flowplatform.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "flowplatform.renderers.AlwaysJSON",

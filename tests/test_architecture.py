@@ -41,6 +41,7 @@ FOUNDATION = frozenset(
         "renderers",
         "role",
         "schemas",
+        "throttling",
         "transactions",
     )
 )

@@ -1,0 +1,44 @@
+"""What HTTP requests spend, and what their answers say about it."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+
+from flowplatform.throttling.allowances import Spent, spend
+
+_KEPT = "rate_limit"  # the attribute of a request: the allowance that is nearest to its end
+
+
+def charge(request: HttpRequest, name: str, key: str) -> Spent | None:
+    """Spend one unit of an allowance for a request; `None` if that allowance is off."""
+    return keep(request, spend(name, key))
+
+
+def keep(request: HttpRequest, spent: Spent | None) -> Spent | None:
+    """Remember what a request spent, and return it."""
+    if spent is not None:
+        kept = charged(request)
+        if kept is None or not spent.allowed or spent.remaining * kept.amount < kept.remaining * spent.amount:
+            setattr(request, _KEPT, spent)
+    return spent
+
+
+def charged(request: HttpRequest) -> Spent | None:
+    """Return what the request was charged: of several allowances the one that is nearest to its end."""
+    kept: Spent | None = getattr(request, _KEPT, None)
+    return kept
+
+
+def is_refused(spent: Spent | None) -> bool:
+    """Say whether nothing was left."""
+    return spent is not None and not spent.allowed
+
+
+def add_headers(request: HttpRequest, response: HttpResponseBase | Any) -> None:
+    """Tell the client how much is left, in the fields of draft-ietf-httpapi-ratelimit-headers-06."""
+    spent = charged(request)
+    if spent is not None:
+        response["RateLimit-Limit"] = str(spent.amount)
+        response["RateLimit-Remaining"] = str(spent.remaining)
+        response["RateLimit-Reset"] = str(spent.reset)
+        response["RateLimit-Policy"] = f"{spent.amount};w={spent.seconds}"
