@@ -66,3 +66,6 @@ SOCKETS_PER_ACTOR = _env.int("SOCKETS_PER_ACTOR", 100, validate=validate.Range(m
 SOCKETS_PER_ADDRESS = _env.int("SOCKETS_PER_ADDRESS", 2_000, validate=validate.Range(min=1))
 SOCKETS_PER_PROCESS = _env.int("SOCKETS_PER_PROCESS", 5_000, validate=validate.Range(min=1))
 SOCKETS_WAITING = _env.int("SOCKETS_WAITING", 1_000, validate=validate.Range(min=1))
+# A name is locked out at the address where it failed so often, for so long.
+SIGN_IN_FAILURES = _env.int("SIGN_IN_FAILURES", 5, validate=validate.Range(min=3, max=10))
+SIGN_IN_LOCKOUT_MINUTES = _env.int("SIGN_IN_LOCKOUT_MINUTES", 15, validate=validate.Range(min=1))

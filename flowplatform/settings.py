@@ -1,5 +1,6 @@
 """Settings of Flow Platform. What differs between installations comes from the environment (`flowplatform.env`)."""
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -45,6 +46,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "axes",
 ]
 
 MIDDLEWARE = [
@@ -60,6 +62,7 @@ MIDDLEWARE = [
     "flowplatform.middleware.RateLimitMiddleware",
     "flowplatform.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",  # the last, as it asks: it replaces what a locked sign-in was answered
 ]
 
 ROOT_URLCONF = "flowplatform.urls"
@@ -275,6 +278,22 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+AUTHENTICATION_BACKENDS = [
+    "flowplatform.accounts.lockout.SignInBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_FAILURE_LIMIT = env.SIGN_IN_FAILURES
+AXES_COOLOFF_TIME = timedelta(minutes=env.SIGN_IN_LOCKOUT_MINUTES)  # since the last failure that counted
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # both together: a stranger locks out nobody but themselves
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # nor does an attempt write a row then
+AXES_CLIENT_IP_CALLABLE = "flowplatform.accounts.lockout.address"
+AXES_LOCKOUT_CALLABLE = "flowplatform.accounts.lockout.answer"
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken"]  # kept out of its log and its rows
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False  # ours are in flowplatform/accounts/lockout_admin.py
+AXES_VERBOSE = False
+
 SESSION_ENGINE = "flowplatform.accounts.sessions"
 SESSION_COOKIE_NAME = "flowplatform_session"
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -342,6 +361,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.LOG_LEVEL},
     "loggers": {
         "django.request": {"level": "ERROR"},  # every 404 is not worth a line
+        "axes": {"level": "WARNING"},
         "celery": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
