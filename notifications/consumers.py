@@ -7,7 +7,6 @@ flows of an organization changed.
 import asyncio
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar, cast
 from urllib.parse import parse_qs
@@ -20,6 +19,8 @@ from django.conf import settings
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Organization
 from flowplatform.accounts.sockets import actor_of_scope
+from flowplatform.accounts.throttles import Opening, TooMuch
+from notifications.crowding import Crowd, TooManySockets
 from notifications.feed import Feed, Subscription
 from notifications.flow_feed import CATCH_UP_EVENTS, FlowFeed
 from notifications.hub import Hub
@@ -85,7 +86,7 @@ class FeedConsumer(PlainConsumer, Generic[F]):
     kind: ClassVar[type[Feed]]
 
     _hubs: ClassVar[dict[asyncio.AbstractEventLoop, Hub]] = {}
-    _sockets: ClassVar[Counter[UUID]] = Counter()
+    _crowd: ClassVar[Crowd] = Crowd()
 
     _session: asyncio.Task[None]
     _close_code: int | None = None
@@ -115,6 +116,8 @@ class FeedConsumer(PlainConsumer, Generic[F]):
             await self._serve()
         except Refused as refusal:
             self._close_code = refusal.code
+        except (TooManySockets, TooMuch):
+            self._close_code = TOO_MANY
         except asyncio.CancelledError:
             if self._close_code is None:
                 raise
@@ -130,8 +133,14 @@ class FeedConsumer(PlainConsumer, Generic[F]):
             self._session.cancel()
 
     async def _serve(self) -> None:
-        actor, subject_id = await self._admit()
-        self._count_in(actor)
+        opening = Opening.of(self.scope)
+        with self._crowd.from_address(opening.address):
+            with self._crowd.waiting():
+                actor, subject_id = await self._admit(opening)
+            with self._crowd.of_actor(actor.id):
+                await self._serve_admitted(subject_id)
+
+    async def _serve_admitted(self, subject_id: UUID) -> None:
         age = settings.SOCKET_MAX_AGE_HOURS * 3600 * random.uniform(0.8, 1.0)
         expiry = asyncio.get_running_loop().call_later(age, self._end, RESTART)
         try:
@@ -140,11 +149,10 @@ class FeedConsumer(PlainConsumer, Generic[F]):
                 await self._watch(cast(F, feed), subscription)
         finally:
             expiry.cancel()
-            self._count_out(actor)
 
-    async def _admit(self) -> tuple[Actor, UUID]:
+    async def _admit(self, opening: Opening) -> tuple[Actor, UUID]:
         """Return who watches what; refuse without a credential, and what does not exist for the actor."""
-        actor = await self.hub.threads.run(actor_of_scope, self.scope)
+        actor = await self.hub.threads.run(self._charged_actor, opening)
         if actor is None:
             raise Refused(NOT_AUTHENTICATED)
         try:
@@ -154,6 +162,12 @@ class FeedConsumer(PlainConsumer, Generic[F]):
         if not await self.hub.threads.run(self.exists, actor, subject_id):
             raise Refused(UNKNOWN)
         return actor, subject_id
+
+    def _charged_actor(self, opening: Opening) -> Actor | None:
+        opening.begin()
+        actor = actor_of_scope(self.scope)
+        opening.end(actor)
+        return actor
 
     @property
     def _named(self) -> str:
@@ -165,19 +179,6 @@ class FeedConsumer(PlainConsumer, Generic[F]):
     def exists(actor: Actor, subject_id: UUID) -> bool:
         """Say whether there is such a thing to watch for the actor. Queries the database."""
         raise NotImplementedError
-
-    def _count_in(self, actor: Actor) -> None:
-        if (
-            self._sockets[actor.id] >= settings.SOCKETS_PER_ACTOR
-            or self._sockets.total() >= settings.SOCKETS_PER_PROCESS
-        ):
-            raise Refused(TOO_MANY)
-        self._sockets[actor.id] += 1
-
-    def _count_out(self, actor: Actor) -> None:
-        self._sockets[actor.id] -= 1
-        if not self._sockets[actor.id]:
-            del self._sockets[actor.id]
 
     async def _watch(self, feed: F, subscription: Subscription) -> None:
         """Send the greeting, and then every frame as it comes."""

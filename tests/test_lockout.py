@@ -12,9 +12,12 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from playwright.sync_api import expect
 from pytest_django import Settings
 
 from flowplatform.accounts.models import Organization, User
+from tests.accessibility import check_accessibility
+from tests.browser import Tenant, Visit
 from tests.builders import PASSWORD, error_of, make_member
 from tests.test_admin import staff_who_may, text
 
@@ -228,3 +231,24 @@ def test_a_list_of_many_failures_runs_as_many_queries_as_one_of_a_few(staff: Cli
     for number in range(9):
         sign_in(f"name-{number}", "wrong")
     assert queries() == few
+
+
+# --- In a browser -------------------------------------------------------------------------------------------------
+
+
+def test_a_person_is_told_calmly_and_staff_let_them_try_again(visit: Visit, tenant: Tenant) -> None:
+    guesser = visit()
+    for _ in range(LIMIT):
+        guesser.goto("/login/")
+        guesser.get_by_label("User name").fill(tenant.member.username)
+        guesser.get_by_label("Password").fill("wrong")
+        guesser.get_by_role("button", name="Sign in").click()
+    expect(guesser.get_by_role("heading", name="Sign in later")).to_be_visible()
+    check_accessibility(guesser)
+    staff = visit(tenant.staff)
+    staff.goto(f"{ATTEMPTS}?q={tenant.member.username}")
+    expect(staff.get_by_text("locked out", exact=True)).to_be_visible()
+    check_accessibility(staff)
+    staff.get_by_role("button", name="Let try again").click()
+    expect(staff.get_by_text("may sign in from")).to_be_visible()
+    expect(staff.get_by_text("locked out", exact=True)).to_have_count(0)

@@ -6,7 +6,7 @@ trying, while other tokens from the same address go on to work.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from flowplatform.accounts.actors import Actor
-from flowplatform.throttling.addresses import address_of
+from flowplatform.accounts.authentication import presented_token
+from flowplatform.accounts.services import authenticate_token
+from flowplatform.throttling.addresses import address_of, counted_address
 from flowplatform.throttling.allowances import Spent, named, spend
 from flowplatform.throttling.requests import charge, is_refused
 
@@ -88,3 +90,42 @@ class Attempt:
         """Charge a failure to the claim and to the address, and yield what each has left."""
         yield spend("failures", self.guess)
         yield spend("failures", self.address)
+
+
+class TooMuch(Exception):  # noqa: N818  (not an error: a reason to close)
+    """Nothing is left of an allowance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A socket that is being opened: what it is charged before it is known whose it is, and after that."""
+
+    address: str
+    token: str | None
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any]) -> "Opening":
+        """Return that of an ASGI scope."""
+        host, _ = scope.get("client") or ("", 0)
+        headers = {name: value.decode("latin1") for name, value in scope["headers"]}
+        return cls(counted_address(host), presented_token(headers.get(b"authorization"), headers.get(b"x-api-key")))
+
+    def begin(self) -> None:
+        """Charge the address. Raises TooMuch, also for a token that is not looked at any more."""
+        if self.token is not None and Attempt(self.address, self.token).refusal():
+            raise TooMuch
+        _demand(spend("sockets_address", self.address))
+
+    def end(self, actor: Actor | None) -> None:
+        """Charge whoever it turned out to be, or a failure. Raises TooMuch."""
+        if actor is not None:
+            _demand(spend("sockets", actor.id.hex))
+        elif self.token is None or authenticate_token(self.token):  # valid, but not for reading: nobody's guess
+            _demand(spend("anonymous", self.address))
+        else:
+            _demand(*Attempt(self.address, self.token).failed())
+
+
+def _demand(*spent: Spent | None) -> None:
+    if any(map(is_refused, spent)):
+        raise TooMuch
