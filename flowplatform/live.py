@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import resource
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -39,7 +40,12 @@ SEND_NOW = "flowplatform.send_now"  # the extension's name; notifications/consum
 RESTART = 1012
 CLOSE_SECONDS = 0.3  # at shutdown, for the close frames to leave
 SLOW_CLOSE_SECONDS = 10  # for a slow client to read up to its close frame, before the connection is cut
+HANDSHAKE_SECONDS = 5  # for a connection to begin to ask, and for a socket to be accepted
 REQUEST_SECONDS = 30  # for a request to come in, with its body
+ANSWER_SECONDS = 300  # for a request to be answered to its end; exports are long
+PING_SECONDS = 20  # a socket that said nothing for so long is asked whether it is there
+PONG_SECONDS = 30  # for it to answer
+MESSAGE_BYTES = 4096  # of what a client says over a socket, to which we do not listen
 DRAIN_SECONDS = 5.0  # for requests that are being answered
 OPEN_FILES = 8_192  # every socket is one, and SOCKETS_PER_PROCESS are allowed; a usual shell gives us 1,024
 FRAMES_KEPT = 16  # encoded; sockets of a flow are sent the same few at the same time
@@ -264,8 +270,21 @@ def main(arguments: list[str]) -> None:
     """Serve. Takes Daphne's options; clients have nothing to say over a socket, so a large frame ends it."""
     role.claim("live")
     _allow_open_files()
-    limits = ["--websocket-max-message-size", "4096", "--websocket-max-frame-size", "4096", "--no-server-name"]
-    Live().run([*limits, "--verbosity", "0", *arguments, "flowplatform.asgi:application"])
+    Live().run([*_limits(), "--no-server-name", "--verbosity", "0", *arguments, "flowplatform.asgi:application"])
+
+
+def _limits() -> Iterator[str]:
+    """Yield Daphne's options; what is given on the command line comes after them and counts."""
+    limits = {
+        "websocket_connect_timeout": HANDSHAKE_SECONDS,
+        "http-timeout": ANSWER_SECONDS,
+        "ping-interval": PING_SECONDS,
+        "ping-timeout": PONG_SECONDS,
+        "websocket-max-message-size": MESSAGE_BYTES,
+        "websocket-max-frame-size": MESSAGE_BYTES,
+    }
+    for name, value in limits.items():
+        yield from (f"--{name}", str(value))
 
 
 if __name__ == "__main__":

@@ -90,6 +90,15 @@ WEB_THREADS = 2  # of one web process
 HTTP_THREADS = 8  # for HTTP in one live process
 SOCKET_THREADS = 4  # database reads for the sockets of one process
 
+# Seconds, of what serves; docs/limits.md has them all. Commands may take their time.
+DATABASE_CONNECT_SECONDS = 2
+DATABASE_STATEMENT_SECONDS = 5
+DATABASE_LOCK_SECONDS = 2
+DATABASE_IDLE_IN_TRANSACTION_SECONDS = 15
+# The longest that a connection is waited for when it says nothing at all (flowplatform/postgresql): the server is gone
+# without a word, or something in between swallows. A worker's task moves rows of the history in one statement.
+DATABASE_ANSWER_SECONDS = {"web": 7, "live": 7, "worker": 600}.get(role.current())
+
 
 def _database() -> dict[str, Any]:
     """The one database. What serves keeps its connections and has short time limits; commands may take their time."""
@@ -99,11 +108,17 @@ def _database() -> dict[str, Any]:
         "server_side_binding": True,
         "prepare_threshold": 2,
         "connect_timeout": 5,
+        # A peer that vanished is noticed in half a minute at most, while we wait for it and while we do not.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
     }
     if role.current() != "command":
-        options["connect_timeout"] = 2
+        options["connect_timeout"] = DATABASE_CONNECT_SECONDS
         options["options"] = (
-            "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=15000"
+            f"-c statement_timeout={DATABASE_STATEMENT_SECONDS}s -c lock_timeout={DATABASE_LOCK_SECONDS}s"
+            f" -c idle_in_transaction_session_timeout={DATABASE_IDLE_IN_TRANSACTION_SECONDS}s"
         )
         # A connection for each of the few threads. A pool of the same size would lend and take back at every request,
         # and every statement would be prepared on all of its connections.
@@ -160,6 +175,10 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_PUBLISH_RETRY = False
+# Seconds, for workers of processes (`--pool prefork`). Threads, which ours have, cannot be stopped: there every wait
+# within a task has a limit of its own.
+CELERY_TASK_SOFT_TIME_LIMIT = 60
+CELERY_TASK_TIME_LIMIT = 90
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
