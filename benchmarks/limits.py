@@ -5,15 +5,13 @@ A request with a token spends from three allowances. Spent is against a Valkey o
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import django
 from limits import parse
 
-from flowplatform import embedded
+from benchmarks.scratch import in_scratch
 
 
 def main(arguments: list[str]) -> None:
@@ -21,9 +19,15 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000, help="(default: %(default)s)")
     requests: int = parser.parse_args(arguments).requests
-    django.setup()
-    with tempfile.TemporaryDirectory() as folder, embedded.servers(Path(folder), postgres=False):
-        _print(requests, embedded.redis_url(Path(folder)))
+    sys.exit(in_scratch(lambda home: _measure(requests, home)))
+
+
+def _measure(requests: int, home: Path) -> int:
+    from flowplatform import embedded  # after Django is set up
+
+    with embedded.servers(home, postgres=False):
+        _print(requests, embedded.redis_url(home))
+    return 0
 
 
 def _print(requests: int, url: str) -> None:

@@ -50,10 +50,10 @@ STATIC_ROOT = _env.str("STATIC_ROOT", "")
 SECURE_COOKIES = _env.bool("SECURE_COOKIES", not (EMBEDDED or DEBUG))
 
 # How much may be asked for (docs/limits.md). By whoever has a valid credential:
-RATE_LIMIT_TOKEN = _env.str("RATE_LIMIT_TOKEN", "10000/10 seconds", validate=_is_rate)
+RATE_LIMIT_TOKEN = _env.str("RATE_LIMIT_TOKEN", "30000/10 seconds", validate=_is_rate)
 RATE_LIMIT_PERSON = _env.str("RATE_LIMIT_PERSON", "600/10 seconds", validate=_is_rate)
-RATE_LIMIT_ORGANIZATION = _env.str("RATE_LIMIT_ORGANIZATION", "50000/10 seconds", validate=_is_rate)
-RATE_LIMIT_ADDRESS = _env.str("RATE_LIMIT_ADDRESS", "50000/10 seconds", validate=_is_rate)
+RATE_LIMIT_ORGANIZATION = _env.str("RATE_LIMIT_ORGANIZATION", "100000/10 seconds", validate=_is_rate)
+RATE_LIMIT_ADDRESS = _env.str("RATE_LIMIT_ADDRESS", "100000/10 seconds", validate=_is_rate)
 # By an address without one: requests, tokens that are not valid, and attempts to sign in.
 RATE_LIMIT_ANONYMOUS = _env.str("RATE_LIMIT_ANONYMOUS", "600/minute", validate=_is_rate)
 RATE_LIMIT_FAILURES = _env.str("RATE_LIMIT_FAILURES", "30/minute", validate=_is_rate)

@@ -68,12 +68,12 @@ def test_a_request_to_a_silent_database_is_503_and_the_next_one_is_served() -> N
 @pytest.mark.usefixtures("impatient")
 def test_a_statement_that_its_own_limit_ends_keeps_the_connection() -> None:
     before = query("SELECT pg_backend_pid()")
-    query("SET statement_timeout = 100")
+    query("SELECT set_config('statement_timeout', '100', false)")
     try:
         with pytest.raises(OperationalError):
             query("SELECT pg_sleep(10)")
     finally:
-        query("RESET statement_timeout")
+        query("SELECT set_config('statement_timeout', '0', false)")
     assert query("SELECT pg_backend_pid()") == before
 
 
