@@ -145,7 +145,7 @@ class RateLimitMiddleware:
         if refusal := keep(request, attempt.refusal()):
             return errors.too_many_requests(request, refusal.reset)
         response = self.get_response(request)
-        if charged(request) is None:
+        if charged(request) is None and response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             is_failure = response.status_code == HTTPStatus.UNAUTHORIZED
             spent = attempt.failed() if is_failure else (spend("anonymous", attempt.address),)
             if refusal := _refusal(keep(request, each) for each in spent):

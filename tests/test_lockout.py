@@ -70,6 +70,12 @@ def lock_out(name: str, path: str = LOGIN, address: str = HERE) -> HttpResponse:
     return sign_in(name, "wrong", path, address)
 
 
+def fail_before(name: str, address: str, times: int) -> None:
+    """Have a name failed so often, without the time that it takes."""
+    now = timezone.now()
+    AccessAttempt.objects.create(username=name, ip_address=address, failures_since_start=times, attempt_time=now)
+
+
 def is_locked(name: str, address: str = HERE) -> bool:
     return sign_in(name, PASSWORD, address=address).status_code == 429
 
@@ -237,18 +243,18 @@ def test_a_list_of_many_failures_runs_as_many_queries_as_one_of_a_few(staff: Cli
 
 
 def test_a_person_is_told_calmly_and_staff_let_them_try_again(visit: Visit, tenant: Tenant) -> None:
+    fail_before(tenant.member.username, "127.0.0.1", LIMIT - 1)
     guesser = visit()
-    for _ in range(LIMIT):
-        guesser.goto("/login/")
-        guesser.get_by_label("User name").fill(tenant.member.username)
-        guesser.get_by_label("Password").fill("wrong")
-        guesser.get_by_role("button", name="Sign in").click()
+    guesser.goto("/login/")
+    guesser.get_by_label("User name").fill(tenant.member.username)
+    guesser.get_by_label("Password").fill("wrong")
+    guesser.get_by_role("button", name="Sign in").click()
     expect(guesser.get_by_role("heading", name="Sign in later")).to_be_visible()
     check_accessibility(guesser)
     staff = visit(tenant.staff)
     staff.goto(f"{ATTEMPTS}?q={tenant.member.username}")
-    expect(staff.get_by_text("locked out", exact=True)).to_be_visible()
+    expect(staff.get_by_text("locked out", exact=True)).to_have_count(2)  # before, and in this browser
     check_accessibility(staff)
-    staff.get_by_role("button", name="Let try again").click()
+    staff.get_by_role("button", name="Let try again").first.click()
     expect(staff.get_by_text("may sign in from")).to_be_visible()
     expect(staff.get_by_text("locked out", exact=True)).to_have_count(0)
