@@ -97,7 +97,14 @@ DATABASE_LOCK_SECONDS = 2
 DATABASE_IDLE_IN_TRANSACTION_SECONDS = 15
 # The longest that a connection is waited for when it says nothing at all (flowplatform/postgresql): the server is gone
 # without a word, or something in between swallows. A worker's task moves rows of the history in one statement.
-DATABASE_ANSWER_SECONDS = {"web": 7, "live": 7, "worker": 600}.get(role.current())
+DATABASE_SERVING_ANSWER_SECONDS = 7
+DATABASE_WORKER_ANSWER_SECONDS = 600
+DATABASE_ANSWER_SECONDS = {
+    "web": DATABASE_SERVING_ANSWER_SECONDS,
+    "live": DATABASE_SERVING_ANSWER_SECONDS,
+    "worker": DATABASE_WORKER_ANSWER_SECONDS,
+}.get(role.current())
+DATABASE_KEEPALIVE_SECONDS = 10  # a peer that vanished is noticed in half a minute, while we wait for it and while not
 
 
 def _database() -> dict[str, Any]:
@@ -108,11 +115,10 @@ def _database() -> dict[str, Any]:
         "server_side_binding": True,
         "prepare_threshold": 2,
         "connect_timeout": 5,
-        # A peer that vanished is noticed in half a minute at most, while we wait for it and while we do not.
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
+        "keepalives_idle": DATABASE_KEEPALIVE_SECONDS,
+        "keepalives_interval": DATABASE_KEEPALIVE_SECONDS // 2,
         "keepalives_count": 3,
-        "tcp_user_timeout": 10_000,
+        "tcp_user_timeout": DATABASE_KEEPALIVE_SECONDS * 1000,
     }
     if role.current() != "command":
         options["connect_timeout"] = DATABASE_CONNECT_SECONDS
@@ -158,13 +164,18 @@ def _celery_url(url: str) -> str:
     return url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=", 1)
 
 
+LAYER_READ_SECONDS = 15  # redis-py's own limit would end an idle subscription after 5
+BROKER_READ_SECONDS = 15  # of a worker, which blocks on reads: longer than the blocking read
+BROKER_ANSWER_SECONDS = 1  # to what is published
+
 CHANNEL_LAYERS = {
     "default": {
         # Not the core layer: there a process has one bounded inbox that drops silently when full.
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
-            # redis-py's own socket_timeout would end an idle subscription after 5 s.
-            "hosts": [{"address": _redis_database(1), "socket_timeout": 15, "socket_connect_timeout": 1}],
+            "hosts": [
+                {"address": _redis_database(1), "socket_timeout": LAYER_READ_SECONDS, "socket_connect_timeout": 1}
+            ],
             "prefix": "flowplatform",
         },
     }
@@ -186,11 +197,13 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker as 
 CELERY_BROKER_CONNECTION_TIMEOUT = 0.5
 CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 0.5
 if role.current() == "worker":
-    # The worker blocks on reads: its socket timeout must exceed the blocking read.
-    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"socket_timeout": 15, "socket_connect_timeout": 2}
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
+        "socket_timeout": BROKER_READ_SECONDS,
+        "socket_connect_timeout": 2,
+    }
 else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "socket_timeout": 1,
+        "socket_timeout": BROKER_ANSWER_SECONDS,
         "socket_connect_timeout": 0.5,
         "max_retries": 1,
         "interval_start": 0,

@@ -1,7 +1,6 @@
 """Nobody asks for more than their share: over all processes, whatever they claim to be, and while Valkey is away."""
 
 import asyncio
-import http.client
 import signal
 import socket
 import statistics
@@ -540,6 +539,7 @@ def shares_again(pair: list[str]) -> bool:
 # --- Sockets ------------------------------------------------------------------------------------------------------
 
 WAITING, PER_ADDRESS, PER_PROCESS = 4, 5, 8
+PATIENCE = 3  # seconds; a busy machine takes its time for a handshake
 
 
 @pytest.fixture(scope="module")
@@ -554,7 +554,7 @@ def live(django_db_setup: None) -> Iterator[Stack]:
         "RATE_LIMIT_SOCKETS": "6/day",
     }
     stack = Stack(DATA_DIR, environment)
-    stack._commands["live"] += ["--behind-proxy", "--websocket_connect_timeout", "1"]
+    stack._commands["live"] += ["--behind-proxy", "--websocket_connect_timeout", str(PATIENCE)]
     stack.start("live")
     yield stack
     stack.stop()
@@ -684,17 +684,22 @@ def test_an_actor_opens_so_many_sockets_in_a_while(live: Stack, execution: FlowE
     asyncio.run(story())
 
 
-def test_connections_that_say_nothing_make_room_and_are_cut_soon(live: Stack) -> None:
+def test_connections_that_say_nothing_make_room_and_are_cut_soon_and_others_are_kept(live: Stack) -> None:
     with ExitStack() as stack:
+        kept = stack.enter_context(httpx.Client(headers={"X-Real-IP": new_address()}))
+        assert kept.get(f"{live.url}/api/flows").status_code == 401
         silent = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", live.port), 5)) for _ in range(WAITING + 2)
+            stack.enter_context(socket.create_connection(("127.0.0.1", live.port), 10)) for _ in range(WAITING + 2)
         ]
-        halfway = stack.enter_context(socket.create_connection(("127.0.0.1", live.port), 5))
+        halfway = stack.enter_context(socket.create_connection(("127.0.0.1", live.port), 10))
         halfway.sendall(b"GET /api/fl")
         assert is_cut(silent[0])
         assert httpx.get(f"{live.url}/api/flows", headers={"X-Real-IP": new_address()}).status_code == 401
         assert is_cut(silent[-1])
         assert is_cut(halfway)
+        before = list(kept._transport._pool.connections)  # type: ignore[attr-defined]
+        assert kept.get(f"{live.url}/api/flows").status_code == 401
+        assert kept._transport._pool.connections == before  # type: ignore[attr-defined]
 
 
 def is_cut(connection: socket.socket) -> bool:
@@ -702,14 +707,3 @@ def is_cut(connection: socket.socket) -> bool:
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
-
-
-def test_a_connection_that_asks_in_time_is_kept(live: Stack) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", live.port, timeout=5)
-    for pause in (0.0, 1.5):
-        time.sleep(pause)
-        client.request("GET", "/static/flowplatform/mark.svg")
-        answer = client.getresponse()
-        answer.read()
-        assert answer.status == 200
-    client.close()
