@@ -26,7 +26,7 @@ from flowplatform.accounts.authentication import presented_token
 from flowplatform.accounts.throttles import Attempt
 from flowplatform.throttling.addresses import address_of
 from flowplatform.throttling.allowances import Spent, spend
-from flowplatform.throttling.requests import add_headers, charge, charged, is_refused, keep
+from flowplatform.throttling.requests import add_headers, charge, is_charged, is_refused, keep
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -142,10 +142,11 @@ class RateLimitMiddleware:
     def _of_token(self, request: HttpRequest) -> HttpResponseBase:
         token = presented_token(request.META.get("HTTP_AUTHORIZATION"), request.META.get("HTTP_X_API_KEY"))
         attempt = Attempt(address_of(request.META), token or "")
-        if refusal := keep(request, attempt.refusal()):
+        if refusal := attempt.refusal():
+            keep(request, refusal)
             return errors.too_many_requests(request, refusal.reset)
         response = self.get_response(request)
-        if charged(request) is None and response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        if not is_charged(request) and response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             is_failure = response.status_code == HTTPStatus.UNAUTHORIZED
             spent = attempt.failed() if is_failure else (spend("anonymous", attempt.address),)
             if refusal := _refusal(keep(request, each) for each in spent):

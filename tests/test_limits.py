@@ -350,6 +350,15 @@ def test_a_limit_can_be_switched_off(db: None, limited: Callable[..., None]) -> 
     assert not any(name in answer for name in HEADERS)
 
 
+def test_a_valid_token_is_not_taken_for_nobody_where_its_limits_are_off(
+    organization: Organization, limited: Callable[..., None]
+) -> None:
+    off = dict.fromkeys(("token", "organization", "address"), project.NO_LIMIT)
+    limited(**off, anonymous="1/day", failures="1/day")
+    here, token = new_address(), make_token(organization)
+    assert [ask(here, **bearer(token)).status_code for _ in range(3)] == [200] * 3
+
+
 def test_a_page_says_nothing_of_limits(db: None) -> None:
     assert not any(name in Client().get("/login/") for name in HEADERS)
 

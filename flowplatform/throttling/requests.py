@@ -16,17 +16,26 @@ def charge(request: HttpRequest, name: str, key: str) -> Spent | None:
 
 def keep(request: HttpRequest, spent: Spent | None) -> Spent | None:
     """Remember what a request spent, and return it."""
-    if spent is not None:
-        kept = charged(request)
-        if kept is None or not spent.allowed or spent.remaining * kept.amount < kept.remaining * spent.amount:
-            setattr(request, _KEPT, spent)
+    kept = charged(request)
+    setattr(request, _KEPT, _nearest_to_its_end(kept, spent) if kept and spent else kept or spent)
     return spent
+
+
+def _nearest_to_its_end(one: Spent, other: Spent) -> Spent:
+    if one.allowed != other.allowed:
+        return other if one.allowed else one
+    return other if other.remaining * one.amount < one.remaining * other.amount else one
 
 
 def charged(request: HttpRequest) -> Spent | None:
     """Return what the request was charged: of several allowances the one that is nearest to its end."""
     kept: Spent | None = getattr(request, _KEPT, None)
     return kept
+
+
+def is_charged(request: HttpRequest) -> bool:
+    """Say whether the request was charged to anybody, also where that allowance is off."""
+    return hasattr(request, _KEPT)
 
 
 def is_refused(spent: Spent | None) -> bool:
