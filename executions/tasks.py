@@ -15,7 +15,8 @@ from flowplatform.monthly import TableBusyError
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name="executions.keep_history")
+# Rows that fit no month are moved in one statement, however many they are.
+@shared_task(name="executions.keep_history", soft_time_limit=1_800, time_limit=1_900)
 def keep_history() -> None:
     """Make partitions of the status history ahead of time; drop those older than `HISTORY_RETENTION_DAYS`, if set."""
     try:

@@ -45,6 +45,7 @@ _MENU: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             ("accounts.serviceaccount", "Service accounts", "smart_toy"),
             ("accounts.servicetoken", "Service tokens", "key"),
+            ("axes.accessattempt", "Failed sign-ins", "lock_person"),
             ("audit.record", "Audit record", "receipt_long"),
         ),
     ),

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from environs import Env, EnvValidationError, ValidationError, validate
+from limits import parse
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+NO_LIMIT = "off"  # in the place of a rate
 
 _env = Env(eager=False)  # collects what is wrong; the last lines tell all of it
 
@@ -36,6 +39,15 @@ def _is_postgresql(url: str) -> None:
 
 def _listed(text: str) -> list[str]:
     return [part for item in text.split(",") if (part := item.strip())]
+
+
+def _is_rate(text: str) -> None:
+    try:
+        if text == NO_LIMIT or parse(text).amount:
+            return
+    except ValueError:
+        pass
+    raise ValidationError(f"Not a rate such as 100/10 seconds, 600/minute or {NO_LIMIT}.")
 
 
 DATA_DIR = Path(_env.str("FLOWPLATFORM_DATA_DIR", "") or BASE_DIR / ".data").expanduser().absolute()
@@ -76,6 +88,27 @@ SECURE_COOKIES = _env.bool("SECURE_COOKIES", not EMBEDDED)
 SECURE_COOKIES_ARE_OFF = "SECURE_COOKIES" in os.environ and not SECURE_COOKIES  # because somebody said so
 # Told to browsers over HTTPS: for so long they are to use nothing else.
 HSTS_SECONDS = _env.int("HSTS_SECONDS", 365 * 24 * 3600 if SECURE_COOKIES else 0, validate=validate.Range(min=0))
+
+# How much may be asked for (docs/limits.md). By whoever has a valid credential:
+RATE_LIMIT_TOKEN = _env.str("RATE_LIMIT_TOKEN", "30000/10 seconds", validate=_is_rate)
+RATE_LIMIT_PERSON = _env.str("RATE_LIMIT_PERSON", "600/10 seconds", validate=_is_rate)
+RATE_LIMIT_ORGANIZATION = _env.str("RATE_LIMIT_ORGANIZATION", "100000/10 seconds", validate=_is_rate)
+RATE_LIMIT_ADDRESS = _env.str("RATE_LIMIT_ADDRESS", "100000/10 seconds", validate=_is_rate)
+# By an address without one: requests, tokens that are not valid, and attempts to sign in.
+RATE_LIMIT_ANONYMOUS = _env.str("RATE_LIMIT_ANONYMOUS", "600/minute", validate=_is_rate)
+RATE_LIMIT_FAILURES = _env.str("RATE_LIMIT_FAILURES", "30/minute", validate=_is_rate)
+RATE_LIMIT_SIGN_INS = _env.str("RATE_LIMIT_SIGN_INS", "60/minute", validate=_is_rate)
+# Sockets that are opened, by an actor and by an address.
+RATE_LIMIT_SOCKETS = _env.str("RATE_LIMIT_SOCKETS", "1000/10 seconds", validate=_is_rate)
+RATE_LIMIT_SOCKETS_ADDRESS = _env.str("RATE_LIMIT_SOCKETS_ADDRESS", "5000/10 seconds", validate=_is_rate)
+# Sockets that are open at the same time in one live process.
+SOCKETS_PER_ACTOR = _env.int("SOCKETS_PER_ACTOR", 100, validate=validate.Range(min=1))
+SOCKETS_PER_ADDRESS = _env.int("SOCKETS_PER_ADDRESS", 2_000, validate=validate.Range(min=1))
+SOCKETS_PER_PROCESS = _env.int("SOCKETS_PER_PROCESS", 5_000, validate=validate.Range(min=1))
+SOCKETS_WAITING = _env.int("SOCKETS_WAITING", 1_000, validate=validate.Range(min=1))
+# A name is locked out at the address where it failed so often, for so long.
+SIGN_IN_FAILURES = _env.int("SIGN_IN_FAILURES", 5, validate=validate.Range(min=3, max=10))
+SIGN_IN_LOCKOUT_MINUTES = _env.int("SIGN_IN_LOCKOUT_MINUTES", 15, validate=validate.Range(min=1))
 
 try:
     _env.seal()  # nothing is read after this

@@ -1,6 +1,7 @@
 """Every error answer of the platform: the contract's envelope, its one exception (422), and who becomes which."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,7 @@ _CODES = {
 # One message for all four reasons of a 401, and one for every 404: an answer must not tell which it was.
 _UNAUTHENTICATED = "Authentication is required: a valid service token or a signed-in session."
 _NOT_FOUND = "Not found."
+_TOO_MANY = "Too many requests. Try again in {} s."
 _INTERNAL = "Something went wrong on our side. It has been logged."
 
 
@@ -170,6 +172,8 @@ def _message(exc: exceptions.APIException) -> str:
             return _UNAUTHENTICATED
         case exceptions.NotFound():
             return _NOT_FOUND
+        case exceptions.Throttled():
+            return _TOO_MANY.format(_wait(exc))
     return str(exc.detail)
 
 
@@ -179,18 +183,26 @@ def _headers(exc: exceptions.APIException) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if exc.status_code == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(exc, exceptions.Throttled):
+        headers["Retry-After"] = str(_wait(exc))
     return headers
+
+
+def _wait(exc: exceptions.Throttled) -> int:
+    return max(1, math.ceil(exc.wait or 1))  # type: ignore[attr-defined]  # the stubs do not know it
 
 
 # --- Django's own error answers: JSON below /api/, a page elsewhere ------------------------------------------------
 
 
-def _answer(request: HttpRequest, code: int, message: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
+def _answer(
+    request: HttpRequest, code: int, message: str, headers: Mapping[str, str] | None = None, **shown: Any
+) -> HttpResponse:
     """Answer outside DRF: the envelope for the API, the error page for people."""
     if request.path.startswith("/api/"):
         body = orjson.dumps(envelope(request, message=message, code=_CODES[code]))
         return HttpResponse(body, status=code, content_type="application/json", headers=headers)
-    response = render(None, f"{code}.html", {"request_id": request_id_of(request)}, status=code)
+    response = render(None, f"{code}.html", {"request_id": request_id_of(request), **shown}, status=code)
     for name, value in (headers or {}).items():
         response[name] = value
     return response
@@ -219,3 +231,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def unavailable(request: HttpRequest) -> HttpResponse:
     """The 503 of everything that is not an API view, such as a page or a session read."""
     return _answer(request, 503, Unavailable.default_detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def too_many_requests(request: HttpRequest, seconds: int) -> HttpResponse:
+    """The 429 of everything that is not an API view: try again after so many seconds."""
+    return _answer(request, 429, _TOO_MANY.format(seconds), {"Retry-After": str(seconds)}, seconds=seconds)

@@ -4,33 +4,48 @@ Daphne writes to a socket without looking whether anybody reads: a client that d
 limit. Here a send waits while the transport holds more than its buffer (64 KiB), so the consumer's bounded
 inbox fills and the socket is closed with 4408. On SIGTERM sockets are closed with 1012, and requests may finish.
 
+A connection has a few seconds to say what it wants, and of those that have not yet there are only so many: the one that
+has been silent for longest makes room. So idle connections cannot keep others out.
+
 A text that many sockets are sent is made a frame once, and goes to the kernel at once. By autobahn's and the reactor's
 way, with a round of the event loop and of the socket's task for each, it takes several times as long.
 """
 
 import sys
 
-from daphne.server import Server  # installs the asyncio reactor; has to come before anything else of Twisted
+from daphne import server  # installs the asyncio reactor; has to come before anything else of Twisted
 
 from flowplatform import role  # isort: skip
 
+import argparse
 import asyncio
 import resource
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from autobahn.websocket.protocol import PreparedMessage
 from daphne.cli import CommandLineInterface
+from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from twisted.internet import defer, tcp
+from django.conf import settings
+from twisted.internet import defer, reactor, tcp
 from twisted.internet.interfaces import IPushProducer
+from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 SEND_NOW = "flowplatform.send_now"  # the extension's name; notifications/consumers.py asks for it
 RESTART = 1012
 CLOSE_SECONDS = 0.3  # at shutdown, for the close frames to leave
 SLOW_CLOSE_SECONDS = 10  # for a slow client to read up to its close frame, before the connection is cut
+HANDSHAKE_SECONDS = 5  # for a connection to begin to ask, and for a socket to be accepted
+REQUEST_SECONDS = 30  # for a request to come in, with its body
+ANSWER_SECONDS = 300  # for a request to be answered to its end; exports are long
+PING_SECONDS = 20  # a socket that said nothing for so long is asked whether it is there
+PONG_SECONDS = 30  # for it to answer
+MESSAGE_BYTES = 4096  # of what a client says over a socket, to which we do not listen
 DRAIN_SECONDS = 5.0  # for requests that are being answered
 OPEN_FILES = 8_192  # every socket is one, and SOCKETS_PER_PROCESS are allowed; a usual shell gives us 1,024
 FRAMES_KEPT = 16  # encoded; sockets of a flow are sent the same few at the same time
@@ -103,12 +118,75 @@ class FlowControlledProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.dropConnection(abort=True)
 
 
-class LiveServer(Server):  # type: ignore[misc]
-    """Daphne's server with back-pressure and an orderly end."""
+class ImpatientChannel(HTTPChannel):
+    """A connection that is waited for until it begins to ask."""
+
+    def connectionMade(self) -> None:  # noqa: N802
+        """Wait for its first line."""
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.factory.wait_for(self)
+
+    def connectionLost(self, reason: Any = None) -> None:  # noqa: N802
+        """It has gone by itself."""
+        self.factory.heard_of(self)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class Request(WebRequest):  # type: ignore[misc]
+    """A request whose first line is there."""
+
+    def __init__(self, channel: ImpatientChannel, *args: Any, **kwargs: Any) -> None:
+        channel.factory.heard_of(channel)
+        super().__init__(channel, *args, **kwargs)
+
+
+class ImpatientFactory(HTTPFactory):  # type: ignore[misc]
+    """Makes the connections, and cuts those that do not begin to ask."""
+
+    protocol = ImpatientChannel
+
+    def __init__(self, server: "LiveServer") -> None:
+        super().__init__(server)
+        self._silent: dict[ImpatientChannel, Any] = {}  # and the calls that will cut them; the oldest first
+
+    def buildProtocol(self, addr: Any) -> ImpatientChannel:  # noqa: N802
+        """Make a connection."""
+        channel: ImpatientChannel = super().buildProtocol(addr)
+        channel.requestFactory = Request  # type: ignore[assignment]
+        return channel
+
+    def wait_for(self, channel: ImpatientChannel) -> None:
+        """Give a new connection a few seconds, or cut the oldest of too many."""
+        self._silent[channel] = reactor.callLater(self.server.websocket_connect_timeout, self._cut, channel)
+        if len(self._silent) > settings.SOCKETS_WAITING:
+            self._cut(next(iter(self._silent)))
+
+    def heard_of(self, channel: ImpatientChannel) -> None:
+        """Wait no more."""
+        waiting = self._silent.pop(channel, None)
+        if waiting is not None and waiting.active():
+            waiting.cancel()
+
+    def _cut(self, channel: ImpatientChannel) -> None:
+        self.heard_of(channel)
+        channel.forceAbortClient()  # type: ignore[no-untyped-call]
+
+
+class LiveServer(server.Server):  # type: ignore[misc]
+    """Daphne's server with back-pressure, little patience and an orderly end."""
 
     def run(self) -> None:
         WebSocketFactory.protocol = FlowControlledProtocol
+        server.HTTPFactory = ImpatientFactory
         super().run()
+
+    def timeout_checker(self) -> None:
+        """Cut requests that are not complete in time, too: a byte now and then would keep them for ever."""
+        for request, details in list(self.connections.items()):
+            is_incomplete = isinstance(request, WebRequest) and not hasattr(request, "request_start")
+            if is_incomplete and time.time() - details["connected"] > REQUEST_SECONDS and request.channel:
+                request.channel.forceAbortClient()
+        super().timeout_checker()
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> "asyncio.Queue[Any] | None":
         """Offer sockets a way to send without waiting, as an ASGI extension."""
@@ -162,6 +240,22 @@ class Live(CommandLineInterface):  # type: ignore[misc]
     description = "Flow Platform: HTTP and WebSockets on one port"
     server_class = LiveServer
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.parser.add_argument(
+            "--behind-proxy",
+            action=_BehindProxy,
+            nargs=0,
+            help="believe X-Real-IP and X-Forwarded-Proto, whoever sends them: only where nobody but the proxy can",
+        )
+
+
+class _BehindProxy(argparse.Action):
+    """Daphne's own options for the one header that a client cannot write into: by default it takes X-Forwarded-For."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        namespace.proxy_headers, namespace.proxy_headers_host = True, "X-Real-IP"
+
 
 def _allow_open_files() -> None:
     """Raise the soft limit as far as is useful and allowed."""
@@ -176,8 +270,21 @@ def main(arguments: list[str]) -> None:
     """Serve. Takes Daphne's options; clients have nothing to say over a socket, so a large frame ends it."""
     role.claim("live")
     _allow_open_files()
-    limits = ["--websocket-max-message-size", "4096", "--websocket-max-frame-size", "4096", "--no-server-name"]
-    Live().run([*limits, "--verbosity", "0", *arguments, "flowplatform.asgi:application"])
+    Live().run([*_limits(), "--no-server-name", "--verbosity", "0", *arguments, "flowplatform.asgi:application"])
+
+
+def _limits() -> Iterator[str]:
+    """Yield Daphne's options; what is given on the command line comes after them and counts."""
+    limits = {
+        "websocket_connect_timeout": HANDSHAKE_SECONDS,
+        "http-timeout": ANSWER_SECONDS,
+        "ping-interval": PING_SECONDS,
+        "ping-timeout": PONG_SECONDS,
+        "websocket-max-message-size": MESSAGE_BYTES,
+        "websocket-max-frame-size": MESSAGE_BYTES,
+    }
+    for name, value in limits.items():
+        yield from (f"--{name}", str(value))
 
 
 if __name__ == "__main__":

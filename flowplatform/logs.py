@@ -70,6 +70,7 @@ def configuration(*, form: str, level: str, requests: bool) -> dict[str, Any]:
             "celery": {"level": "WARNING"},
             "celery.app.trace": {"level": "CRITICAL"},  # django-structlog tells of failed tasks, with their context
             "health_check": {"level": "ERROR"},  # what is away is in the answer, and in the logs of who needs it
+            "axes": {"level": "WARNING"},
             "httpx": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
         },

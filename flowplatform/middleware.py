@@ -1,11 +1,12 @@
 """Middleware: a request's id, time and figures, a page's security policy, the answer without a database, sessions.
 
-And the audit record of what was refused, whoever refused it.
+And the audit record of what was refused, whoever refused it, and how much somebody may ask for.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
@@ -34,9 +35,13 @@ from flowplatform.accounts.refusals import (
     note_unknown_id,
     note_wrong_credential,
 )
+from flowplatform.accounts.throttles import Attempt
 from flowplatform.audit.authors import origin_of
 from flowplatform.audit.writing import unless_away
 from flowplatform.ids import IS_ULID
+from flowplatform.throttling.addresses import address_of
+from flowplatform.throttling.allowances import Spent, spend
+from flowplatform.throttling.requests import add_headers, charge, is_charged, is_refused, keep
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -246,6 +251,58 @@ def presents_token(request: HttpRequest) -> bool:
     """Say whether this is an API request that a credential in a header decides about."""
     has_header = "HTTP_AUTHORIZATION" in request.META or "HTTP_X_API_KEY" in request.META
     return has_header and request.path_info.startswith("/api/")
+
+
+class RateLimitMiddleware:
+    """Charges whoever is not an actor with a token (`ActorThrottle` does that), and says what is left.
+
+    People are charged by name and address, whoever has no credential by address. What a request with a token costs
+    shows in its answer: if nobody was charged the token was not valid, or there is no such route.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._of_token(request) if presents_token(request) else self._of_others(request)
+        if request.path_info.startswith("/api/"):
+            add_headers(request, response)
+        return response
+
+    def _of_token(self, request: HttpRequest) -> HttpResponseBase:
+        token = presented_token(request.META.get("HTTP_AUTHORIZATION"), request.META.get("HTTP_X_API_KEY"))
+        attempt = Attempt(address_of(request.META), token or "")
+        if refusal := attempt.refusal():
+            keep(request, refusal)
+            return errors.too_many_requests(request, refusal.reset)
+        response = self.get_response(request)
+        if not is_charged(request) and response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            is_failure = response.status_code == HTTPStatus.UNAUTHORIZED
+            spent = attempt.failed() if is_failure else (spend("anonymous", attempt.address),)
+            if refusal := _refusal(keep(request, each) for each in spent):
+                return errors.too_many_requests(request, refusal.reset)
+        return response
+
+    def _of_others(self, request: HttpRequest) -> HttpResponseBase:
+        address = address_of(request.META)
+        try:
+            person = request.user if settings.SESSION_COOKIE_NAME in request.COOKIES else None
+            accounts = [("anonymous", address)]
+            if person is not None and person.is_authenticated:
+                accounts = [("person", person.pk.hex), ("address", address)]
+        except (DatabaseError, InterfaceError) as exception:
+            if not errors.is_unavailable(exception):
+                raise
+            logger.warning("database unavailable: %s", exception)
+            return errors.unavailable(request)
+        if refusal := _refusal(charge(request, name, key) for name, key in accounts):
+            return errors.too_many_requests(request, refusal.reset)
+        return self.get_response(request)
+
+
+def _refusal(spent: Iterable[Spent | None]) -> Spent | None:
+    """Return the first that has nothing left; what comes after it is not charged."""
+    return next(filter(is_refused, spent), None)
 
 
 class UnavailableMiddleware:

@@ -1,6 +1,7 @@
 """Settings of Flow Platform. What differs between installations comes from the environment (`flowplatform.env`)."""
 
 import logging
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -47,6 +48,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "axes",
 ]
 
 MIDDLEWARE = [
@@ -62,8 +64,10 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "flowplatform.middleware.AuthenticationMiddleware",
+    "flowplatform.middleware.RateLimitMiddleware",
     "flowplatform.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",  # the last, as it asks: it replaces what a locked sign-in was answered
 ]
 
 ROOT_URLCONF = "flowplatform.urls"
@@ -91,6 +95,22 @@ WEB_THREADS = 2  # of one web process
 HTTP_THREADS = 8  # for HTTP in one live process
 SOCKET_THREADS = 4  # database reads for the sockets of one process
 
+# Seconds, of what serves; docs/limits.md has them all. Commands may take their time.
+DATABASE_CONNECT_SECONDS = 2
+DATABASE_STATEMENT_SECONDS = 5
+DATABASE_LOCK_SECONDS = 2
+DATABASE_IDLE_IN_TRANSACTION_SECONDS = 15
+# The longest that a connection is waited for when it says nothing at all (flowplatform/postgresql): the server is gone
+# without a word, or something in between swallows. A worker's task moves rows of the history in one statement.
+DATABASE_SERVING_ANSWER_SECONDS = 7
+DATABASE_WORKER_ANSWER_SECONDS = 600
+DATABASE_ANSWER_SECONDS = {
+    "web": DATABASE_SERVING_ANSWER_SECONDS,
+    "live": DATABASE_SERVING_ANSWER_SECONDS,
+    "worker": DATABASE_WORKER_ANSWER_SECONDS,
+}.get(role.current())
+DATABASE_KEEPALIVE_SECONDS = 10  # a peer that vanished is noticed in half a minute, while we wait for it and while not
+
 
 def _database() -> dict[str, Any]:
     """The one database. What serves keeps its connections and has short time limits; commands may take their time.
@@ -107,11 +127,16 @@ def _database() -> dict[str, Any]:
         "server_side_binding": True,
         "prepare_threshold": 2,
         "connect_timeout": 5,
+        "keepalives_idle": DATABASE_KEEPALIVE_SECONDS,
+        "keepalives_interval": DATABASE_KEEPALIVE_SECONDS // 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": DATABASE_KEEPALIVE_SECONDS * 1000,
     }
     if role.serves():
-        options["connect_timeout"] = 2
+        options["connect_timeout"] = DATABASE_CONNECT_SECONDS
         options["options"] = (
-            "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=15000"
+            f"-c statement_timeout={DATABASE_STATEMENT_SECONDS}s -c lock_timeout={DATABASE_LOCK_SECONDS}s"
+            f" -c idle_in_transaction_session_timeout={DATABASE_IDLE_IN_TRANSACTION_SECONDS}s"
         )
         # A connection for each of the few threads. A pool of the same size would lend and take back at every request,
         # and every statement would be prepared on all of its connections.
@@ -135,13 +160,13 @@ REDIS_URL = env.REDIS_URL or embedded.redis_url(DATA_DIR)
 
 
 def _redis_database(number: int) -> str:
-    """The URL of a numbered database: the broker and the channel layer do not share one."""
+    """The URL of a numbered database: the broker, the channel layer and the limits share none."""
     url = urlsplit(REDIS_URL)
     query = [(name, value) for name, value in parse_qsl(url.query) if name != "db"]
     if url.scheme == "unix":
         return f"unix://{url.path}?{urlencode([*query, ('db', number)])}"
     if url.path.strip("/") not in ("", "0"):
-        env.refuse("REDIS_URL names a database: leave it out, the platform uses the databases 0 and 1.")
+        env.refuse("REDIS_URL names a database: leave it out, the platform uses the databases 0 to 2.")
     return urlunsplit(url._replace(path=f"/{number}", query=urlencode(query)))
 
 
@@ -152,13 +177,18 @@ def _celery_url(url: str) -> str:
     return url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=", 1)
 
 
+LAYER_READ_SECONDS = 15  # redis-py's own limit would end an idle subscription after 5
+BROKER_READ_SECONDS = 15  # of a worker, which blocks on reads: longer than the blocking read
+BROKER_ANSWER_SECONDS = 1  # to what is published
+
 CHANNEL_LAYERS = {
     "default": {
         # Not the core layer: there a process has one bounded inbox that drops silently when full.
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
-            # redis-py's own socket_timeout would end an idle subscription after 5 s.
-            "hosts": [{"address": _redis_database(1), "socket_timeout": 15, "socket_connect_timeout": 1}],
+            "hosts": [
+                {"address": _redis_database(1), "socket_timeout": LAYER_READ_SECONDS, "socket_connect_timeout": 1}
+            ],
             "prefix": "flowplatform",
         },
     }
@@ -169,6 +199,10 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_PUBLISH_RETRY = False
+# Seconds, for workers of processes (`--pool prefork`). Threads, which ours have, cannot be stopped: there every wait
+# within a task has a limit of its own.
+CELERY_TASK_SOFT_TIME_LIMIT = 60
+CELERY_TASK_TIME_LIMIT = 90
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -176,11 +210,13 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker as 
 CELERY_BROKER_CONNECTION_TIMEOUT = 0.5
 CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 0.5
 if role.current() == "worker":
-    # The worker blocks on reads: its socket timeout must exceed the blocking read.
-    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"socket_timeout": 15, "socket_connect_timeout": 2}
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
+        "socket_timeout": BROKER_READ_SECONDS,
+        "socket_connect_timeout": 2,
+    }
 else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "socket_timeout": 1,
+        "socket_timeout": BROKER_ANSWER_SECONDS,
         "socket_connect_timeout": 0.5,
         "max_retries": 1,
         "interval_start": 0,
@@ -210,10 +246,30 @@ TOKEN_RETENTION_DAYS = env.TOKEN_RETENTION_DAYS  # after they were revoked or ex
 
 # --- Delivery of events (notifications) ---------------------------------------------------------------------------
 
-SOCKETS_PER_ACTOR = 100  # in one live process; one more is closed with 4429
-SOCKETS_PER_PROCESS = 5_000
+# In one live process; one more is closed with 4429.
+SOCKETS_PER_ACTOR = env.SOCKETS_PER_ACTOR
+SOCKETS_PER_ADDRESS = env.SOCKETS_PER_ADDRESS
+SOCKETS_PER_PROCESS = env.SOCKETS_PER_PROCESS
+SOCKETS_WAITING = env.SOCKETS_WAITING  # for the answer to who they are
 SOCKETS_PORT = env.SOCKETS_PORT  # told to the pages; None: the sockets are where the page is
 SOCKET_MAX_AGE_HOURS = 6  # sockets are closed with 1012 after this and come back
+
+
+# --- How much may be asked for (flowplatform/throttling, docs/limits.md) -------------------------------------------
+
+NO_LIMIT = env.NO_LIMIT
+RATE_LIMITS = {
+    "token": env.RATE_LIMIT_TOKEN,
+    "person": env.RATE_LIMIT_PERSON,
+    "organization": env.RATE_LIMIT_ORGANIZATION,
+    "address": env.RATE_LIMIT_ADDRESS,
+    "anonymous": env.RATE_LIMIT_ANONYMOUS,
+    "failures": env.RATE_LIMIT_FAILURES,
+    "sign_ins": env.RATE_LIMIT_SIGN_INS,
+    "sockets": env.RATE_LIMIT_SOCKETS,
+    "sockets_address": env.RATE_LIMIT_SOCKETS_ADDRESS,
+}
+LIMITS_URL = _redis_database(2)
 
 
 # --- HTTP ---------------------------------------------------------------------------------------------------------
@@ -224,6 +280,7 @@ REST_FRAMEWORK = {
         "flowplatform.accounts.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["flowplatform.accounts.throttles.ActorThrottle"],
     "DEFAULT_PARSER_CLASSES": ["flowplatform.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["flowplatform.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "flowplatform.renderers.AlwaysJSON",
@@ -274,6 +331,22 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+AUTHENTICATION_BACKENDS = [
+    "flowplatform.accounts.lockout.SignInBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_FAILURE_LIMIT = env.SIGN_IN_FAILURES
+AXES_COOLOFF_TIME = timedelta(minutes=env.SIGN_IN_LOCKOUT_MINUTES)  # since the last failure that counted
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # both together: a stranger locks out nobody but themselves
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # nor does an attempt write a row then
+AXES_CLIENT_IP_CALLABLE = "flowplatform.accounts.lockout.address"
+AXES_LOCKOUT_CALLABLE = "flowplatform.accounts.lockout.answer"
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken"]  # kept out of its log and its rows
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False  # ours are in flowplatform/accounts/lockout_admin.py
+AXES_VERBOSE = False
 
 SESSION_ENGINE = "flowplatform.accounts.sessions"
 SESSION_COOKIE_NAME = "flowplatform_session"

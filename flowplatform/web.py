@@ -17,12 +17,13 @@ from granian.constants import HTTPModes, Interfaces, RuntimeModes
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer  # what `Granian` is, by the name that has a type
-from granian.utils.proxies import wrap_wsgi_with_proxy_headers
 
 from flowplatform import checks, env, processes, role
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # A connection that says nothing for so long is closed. Longer than a proxy keeps an idle one (30 s in
 # deploy/nginx.conf): were it shorter, a request could be sent into a connection that is just being closed, and a POST
@@ -33,11 +34,21 @@ KILL_SECONDS = 8  # for requests at shutdown; a container and `up` give us ten
 
 
 def behind_proxy() -> "WSGIApplication":
-    """Return the application as it is behind a proxy: who calls, and by http or https, is what the proxy says."""
+    """Return the application as it is behind a proxy: who calls, and by http or https, is what the proxy says.
+
+    Who calls is `X-Real-IP`, which the proxy sets to the address of its peer. `X-Forwarded-For` begins with whatever
+    the client sent.
+    """
     from flowplatform.wsgi import application
 
-    wrapped: WSGIApplication = wrap_wsgi_with_proxy_headers(application, trusted_hosts="*")
-    return wrapped
+    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        if address := environ.get("HTTP_X_REAL_IP"):
+            environ["REMOTE_ADDR"] = address
+        if (scheme := environ.get("HTTP_X_FORWARDED_PROTO")) in ("http", "https"):
+            environ["wsgi.url_scheme"] = scheme
+        return application(environ, start_response)
+
+    return serve
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--behind-proxy",
         action="store_true",
-        help="believe X-Forwarded-For and X-Forwarded-Proto, whoever sends them: only where nobody but the proxy can",
+        help="believe X-Real-IP and X-Forwarded-Proto, whoever sends them: only where nobody but the proxy can",
     )
     return options
 

@@ -7,8 +7,8 @@ flows of an organization changed.
 import asyncio
 import logging
 import random
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar, cast
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -22,9 +22,11 @@ from flowplatform import metrics, tenancy
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.models import Organization
 from flowplatform.accounts.sockets import visitor_of_scope
-from flowplatform.accounts.standing import Access
+from flowplatform.accounts.standing import Access, Credential
+from flowplatform.accounts.throttles import Opening, TooMuch
 from flowplatform.logs import about
 from notifications.close_codes import NOT_AUTHENTICATED, RESTART, TOO_MANY, UNKNOWN
+from notifications.crowding import Crowd, TooManySockets
 from notifications.feed import Feed, Subscription
 from notifications.flow_feed import CATCH_UP_EVENTS, FlowFeed
 from notifications.hub import Hub
@@ -86,7 +88,7 @@ class FeedConsumer(PlainConsumer, Generic[F]):
     kind: ClassVar[type[Feed]]
 
     _hubs: ClassVar[dict[asyncio.AbstractEventLoop, Hub]] = {}
-    _sockets: ClassVar[Counter[UUID]] = Counter()
+    _crowd: ClassVar[Crowd] = Crowd()
 
     _session: asyncio.Task[None]
     _close_code: int | None = None
@@ -120,6 +122,8 @@ class FeedConsumer(PlainConsumer, Generic[F]):
             await self._serve()
         except Refused as refusal:
             self._close_code = refusal.code
+        except (TooManySockets, TooMuch):
+            self._close_code = TOO_MANY
         except asyncio.CancelledError:
             if self._close_code is None:
                 self._note_end(self._left_with)
@@ -143,10 +147,16 @@ class FeedConsumer(PlainConsumer, Generic[F]):
             self._session.cancel()
 
     async def _serve(self) -> None:
-        actor, subject_id, access = await self._admit()
-        # This task's own, as is every line that is logged in it.
-        bind_contextvars(**{**about(actor), self.kind.kind: str(subject_id)})
-        self._count_in(actor)
+        opening = Opening.of(self.scope)
+        with self._crowd.from_address(opening.address):
+            with self._crowd.waiting():
+                actor, subject_id, access = await self._admit(opening)
+            # This task's own, as is every line that is logged in it.
+            bind_contextvars(**{**about(actor), self.kind.kind: str(subject_id)})
+            with self._crowd.of_actor(actor.id), self._counted():
+                await self._serve_admitted(subject_id, access)
+
+    async def _serve_admitted(self, subject_id: UUID, access: Access) -> None:
         age = settings.SOCKET_MAX_AGE_HOURS * 3600 * random.uniform(0.8, 1.0)
         expiry = asyncio.get_running_loop().call_later(age, self._end, RESTART)
         try:
@@ -156,11 +166,10 @@ class FeedConsumer(PlainConsumer, Generic[F]):
                     await self._watch(cast(F, feed), subscription)
         finally:
             expiry.cancel()
-            self._count_out(actor)
 
-    async def _admit(self) -> tuple[Actor, UUID, Access]:
+    async def _admit(self, opening: Opening) -> tuple[Actor, UUID, Access]:
         """Return who watches what, and by what; refuse without a credential, and what does not exist for the actor."""
-        visitor = await self.hub.threads.run(visitor_of_scope, self.scope)
+        visitor = await self.hub.threads.run(self._charged_visitor, opening)
         if visitor is None:
             raise Refused(NOT_AUTHENTICATED)
         actor, credential = visitor
@@ -173,6 +182,12 @@ class FeedConsumer(PlainConsumer, Generic[F]):
             raise Refused(UNKNOWN)
         return actor, subject_id, Access(credential, organization_id)
 
+    def _charged_visitor(self, opening: Opening) -> tuple[Actor, Credential] | None:
+        opening.begin()
+        visitor = visitor_of_scope(self.scope)
+        opening.end(visitor[0] if visitor else None)
+        return visitor
+
     @property
     def _named(self) -> str:
         """What the address names, as it is."""
@@ -184,20 +199,14 @@ class FeedConsumer(PlainConsumer, Generic[F]):
         """Return whose it is; `None` if there is no such thing for the actor. Queries the database."""
         raise NotImplementedError
 
-    def _count_in(self, actor: Actor) -> None:
-        if (
-            self._sockets[actor.id] >= settings.SOCKETS_PER_ACTOR
-            or self._sockets.total() >= settings.SOCKETS_PER_PROCESS
-        ):
-            raise Refused(TOO_MANY)
-        self._sockets[actor.id] += 1
-        metrics.sockets.labels(self.kind.kind).inc()
-
-    def _count_out(self, actor: Actor) -> None:
-        self._sockets[actor.id] -= 1
-        metrics.sockets.labels(self.kind.kind).dec()
-        if not self._sockets[actor.id]:
-            del self._sockets[actor.id]
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        sockets = metrics.sockets.labels(self.kind.kind)
+        sockets.inc()
+        try:
+            yield
+        finally:
+            sockets.dec()
 
     async def _watch(self, feed: F, subscription: Subscription) -> None:
         """Send the greeting, and then every frame as it comes."""

@@ -51,6 +51,7 @@ FOUNDATION = frozenset(
         "schemas",
         "telemetry",
         "tenancy",
+        "throttling",
         "transactions",
         "version",
     )

@@ -22,6 +22,7 @@ from tests.builders import Api, make_execution, make_flow, make_token
 from tests.conftest import Platform
 from tests.servers import DATA_DIR
 from tests.stack import Stack, free_port
+from tests.test_lockout import fail_before
 
 HEADER = "Content-Security-Policy"
 STRICT = {
@@ -77,6 +78,15 @@ def answers(
         monkeypatch.setattr(FlowListPage, "get", get)
         return person.get("/")
 
+    def too_many() -> Any:
+        monkeypatch.setitem(project.RATE_LIMITS, "anonymous", "1/day")
+        address = f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1"
+        return [Client(REMOTE_ADDR=address).get("/login/") for _ in range(2)][-1]
+
+    def locked_out() -> Any:
+        fail_before("x", "127.0.0.1", project.AXES_FAILURE_LIMIT)
+        return Client().post("/login/", {"username": "x", "password": "y"})
+
     away = OperationalError("gone")
     away.__cause__ = psycopg.OperationalError("gone")
     return {
@@ -97,6 +107,8 @@ def answers(
         "400": lambda: Client().get("/", headers={"Host": "evil.example"}),
         "403, by a form without its token": lambda: Client(enforce_csrf_checks=True).post("/login/", {}),
         "404": lambda: person.get("/no-such-page/"),
+        "429": too_many,
+        "429, a sign-in that is locked out": locked_out,
         "500": lambda: broken(RuntimeError("a bug")),
         "503": lambda: broken(away),
     }
@@ -106,7 +118,8 @@ NAMES = [
     *("flow-list-page", "flow-page", "execution-page", "review-page", "login", "logout", "api-docs"),
     *("live", "ready"),
     *("admin", "admin, a list", "admin, a form", "admin, signed out", "a refused sign-in"),
-    *("400", "403, by a form without its token", "404", "500", "503"),
+    *("400", "403, by a form without its token", "404", "429", "429, a sign-in that is locked out"),
+    *("500", "503"),
 ]
 NO_HTML = ("schema", "-snapshot", "-export", "metrics")  # how the names of other routes end
 

@@ -248,7 +248,8 @@ request_started.connect(
     lambda environ, **_: print(environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]), weak=False
 )
 environ = {"REMOTE_ADDR": "10.0.0.9", "wsgi.url_scheme": "http", "PATH_INFO": "/none", "REQUEST_METHOD": "GET"}
-environ |= {"HTTP_X_FORWARDED_FOR": "192.0.2.7", "HTTP_X_FORWARDED_PROTO": "https", "SERVER_NAME": "x"}
+environ |= {"HTTP_X_REAL_IP": "192.0.2.7", "HTTP_X_FORWARDED_PROTO": "https", "SERVER_NAME": "x"}
+environ |= {"HTTP_X_FORWARDED_FOR": "198.51.100.1"}
 application({**environ, "SERVER_PORT": "80", "HTTP_HOST": "127.0.0.1", "wsgi.input": None}, lambda *_: None)
 """
     result = run(["python", "-c", script], environment_of("web"))
@@ -260,6 +261,7 @@ def test_live_accepts_its_command() -> None:
     assert [program, flag, module] == ["python", "-m", "flowplatform.live"]
     parsed = Live().parser.parse_args([*arguments, "flowplatform.asgi:application"])
     assert (parsed.host, parsed.port) == ("0.0.0.0", 8001)
+    assert (parsed.proxy_headers, parsed.proxy_headers_host) == (True, "X-Real-IP")
 
 
 @pytest.mark.parametrize("service", ["worker", "beat"])

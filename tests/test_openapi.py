@@ -77,7 +77,7 @@ def test_an_operation_says_what_it_does_and_answers(document: dict[str, Any], pa
     assert operation["description"]
     assert set(operation["tags"]) <= {tag["name"] for tag in document["tags"]}
     assert operation["security"] == [{"bearer": []}, {"apiKey": []}, {"session": []}]
-    assert {"401", "403", "503"} <= set(operation["responses"])
+    assert {"401", "403", "429", "503"} <= set(operation["responses"])
     assert [code for code in operation["responses"] if code.startswith("2")]
     for described in (*operation["parameters"], *operation["responses"].values()):
         assert resolved(document, described)["description"]
@@ -89,7 +89,7 @@ def test_an_operation_documents_the_errors_that_its_form_makes_possible(
 ) -> None:
     operation = document["paths"][path][method]
     names = {parameter["name"] for parameter in operation["parameters"]}
-    expected = {"401", "403", "503"}
+    expected = {"401", "403", "429", "503"}
     if names:
         expected |= {"422"}
     if any(name.endswith("_id") for name in names):
@@ -111,7 +111,8 @@ def test_every_answer_names_its_headers(document: dict[str, Any], path: str, met
         headers = resolved(document, answer)["headers"]
         assert {"X-Request-ID", "Server-Timing"} <= set(headers)
         assert ("Link" in headers) == (is_paged and status == "200")
-        assert ("Retry-After" in headers) == (status == "503")
+        assert ("Retry-After" in headers) == (status in ("429", "503"))
+        assert ("RateLimit-Remaining" in headers) == (status != "503")
         assert ("WWW-Authenticate" in headers) == (status == "401")
         for header in headers.values():
             assert resolved(document, header)["description"]

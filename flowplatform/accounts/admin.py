@@ -27,6 +27,7 @@ from unfold.contrib.filters.admin import (
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminIntegerFieldWidget
 
+from flowplatform.accounts import lockout_admin as lockout_admin  # registers its own
 from flowplatform.accounts.models import SCOPES, Membership, Organization, ServiceAccount, ServiceToken, User
 from flowplatform.accounts.organization_filter import OrganizationFilter, SystemFilter
 from flowplatform.accounts.services import give_key

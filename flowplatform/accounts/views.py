@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import models
 from pydantic import BaseModel
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import APIException, AuthenticationFailed, NotFound, PermissionDenied
+from rest_framework.exceptions import APIException, AuthenticationFailed, NotFound, PermissionDenied, Throttled
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
@@ -40,7 +40,9 @@ class TrustingViewSet(APIView):
         return [ServiceTokenAuthentication(remembered_actor), SessionAuthentication()]
 
     def handle_exception(self, exc: Exception) -> Response:
-        actor, is_refusal = self.request.user, isinstance(exc, APIException | Unprocessable)
+        # Whoever asks for too much is told so without a question to the database.
+        is_refusal = isinstance(exc, APIException | Unprocessable) and not isinstance(exc, Throttled)
+        actor = self.request.user
         trusted = self.request.method in self.trusted
         if trusted and is_refusal and isinstance(actor, Actor) and not token_holds(actor):
             exc = AuthenticationFailed()

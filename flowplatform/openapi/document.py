@@ -30,6 +30,28 @@ _HEADERS = {
         "schema": {"type": "integer"},
         "example": 2,
     },
+    "RateLimit-Limit": {
+        "description": "How many requests a window of time allows: of the limits that the request counted for, that of "
+        "the one that is nearest to its end. The four fields are those of draft-ietf-httpapi-ratelimit-headers-06; "
+        "they are absent where no limit is set.",
+        "schema": {"type": "integer"},
+        "example": 30_000,
+    },
+    "RateLimit-Remaining": {
+        "description": "How many are left of it, about.",
+        "schema": {"type": "integer"},
+        "example": 29_412,
+    },
+    "RateLimit-Reset": {
+        "description": "Seconds until the window ends and the next one begins.",
+        "schema": {"type": "integer"},
+        "example": 7,
+    },
+    "RateLimit-Policy": {
+        "description": "The limit, and the length of its window in seconds.",
+        "schema": {"type": "string"},
+        "example": "30000;w=10",
+    },
     "WWW-Authenticate": {
         "description": "How to say who you are.",
         "required": True,
@@ -37,7 +59,8 @@ _HEADERS = {
         "example": "Bearer",
     },
 }
-_HEADERS_OF = {"401": ["WWW-Authenticate"], "503": ["Retry-After"]}
+_HEADERS_OF = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
+_LIMITS = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy"]
 _ALWAYS = ["X-Request-ID", "Server-Timing"]
 
 
@@ -88,7 +111,7 @@ def _add_refusals(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
 
 def _possible(parameters: set[str], named: set[str], *, has_body: bool) -> Iterator[str]:
     """Yield the statuses that an operation may refuse with; `named` are its parameters and its body's properties."""
-    yield from ("401", "403", "503")
+    yield from ("401", "403", "429", "503")
     if has_body:
         yield from ("413", "415")
     if parameters or has_body:
@@ -158,6 +181,7 @@ def _describe_answer(answer: dict[str, Any], schemas: dict[str, Any]) -> None:
 
 def _add_headers(answer: dict[str, Any], status: str, *, is_paged: bool) -> None:
     names = [*_ALWAYS, *_HEADERS_OF.get(status, ()), *(["Link"] if is_paged else [])]
+    names += _LIMITS if status != "503" else []
     answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 

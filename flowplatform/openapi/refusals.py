@@ -121,6 +121,7 @@ _REASONS = {
             code="unsupported_media_type",
         )
     ],
+    "429": [Reason("too many", "Too many requests. Try again in 7 s.", code="rate_limited")],
     "503": [
         Reason(
             "unavailable",
@@ -136,6 +137,7 @@ _DESCRIPTIONS = {
     "409": "The first request with this key is still running.",
     "413": "The body is over 1 MiB.",
     "415": "The body is not `application/json` by its type.",
+    "429": "More than the token, its organization or its address may ask for. Nothing was done.",
     "503": "The database is away, or all its connections are taken. Nothing was written.",
 }
 NAMES = {
@@ -146,6 +148,7 @@ NAMES = {
     "413": "PayloadTooLarge",
     "415": "UnsupportedMediaType",
     "422": "Unprocessable",
+    "429": "TooManyRequests",
     "503": "Unavailable",
 }
 _UNPROCESSABLE = {

@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL: it tells the database whose rows to show, and is looked at without asking it.
+"""The connection to PostgreSQL: it says whose rows to show, is looked at without a query, and has an end of patience.
 
 **Whose rows.** `flowplatform.tenancy` knows; the policies of the tables ask a setting of the transaction. It is set on
 the same way to the database as the first statement of a transaction (a pipeline, which takes BEGIN along, too), and
@@ -6,14 +6,18 @@ again if it changed since. It ends with the transaction, so a connection that is
 
 **Whether it is there.** With `CONN_HEALTH_CHECKS` Django sends a query for every request: one more way to the database
 and back. A server that went away has closed its end, which the kernel knows.
+
+**Whether it answers.** `Connection` says.
 """
 
 import select
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 import psycopg
+from django.conf import settings
 from django.db.backends.postgresql import base
 from psycopg.pq import TransactionStatus
 
@@ -28,7 +32,27 @@ else:
 T = TypeVar("T")
 
 _TELL = f"SELECT set_config('{tenancy.SETTING}', %s, true)"
+_LOOK_SECONDS = 0.1  # how often a wait looks whether it was interrupted
 _UNKNOWN = "?"  # what a transaction was told before a part of it was undone
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that gives up after `DATABASE_ANSWER_SECONDS` of silence.
+
+    The database's own limits need a database that can say so: one that is gone without a word, or a network that
+    swallows, would keep the thread for ever. The connection is of no use then, because an answer may still come.
+    """
+
+    told = tenancy.NOBODY  # by what its transaction said last
+
+    def wait(self, gen: Any, interval: float = _LOOK_SECONDS, timeout: float | None = None) -> Any:
+        """Wait for the end of a command. Raises OperationalError, without an SQLSTATE, if it does not come."""
+        try:
+            return super().wait(gen, interval, timeout or settings.DATABASE_ANSWER_SECONDS)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
 
 
 class Cursor(ServerBindingCursor):
@@ -42,7 +66,7 @@ class Cursor(ServerBindingCursor):
 
     def _run(self, statement: Callable[[], T], *, may_be_several: bool = False) -> T:
         """Run a statement, after telling the database what to show where it has not heard of it."""
-        connection: Any = self.connection
+        connection = cast(Connection, self.connection)
         wanted = tenancy.shown()
         status = connection.pgconn.transaction_status
         if status == TransactionStatus.IDLE:  # a transaction that has not begun
@@ -61,6 +85,9 @@ class Cursor(ServerBindingCursor):
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection to PostgreSQL."""
+
+    # What Django knows of the library: it connects through it, and looks up its exceptions.
+    Database = SimpleNamespace(**{**vars(psycopg), "connect": Connection.connect})  # type: ignore[assignment]
 
     _is_bound: ClassVar[bool] = False  # by row-level security; every connection of a server has the same role
 
