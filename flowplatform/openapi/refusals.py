@@ -126,7 +126,14 @@ _REASONS = {
             "unavailable",
             "The database is not available right now. Nothing was written; try again.",
             code="unavailable",
-        )
+        ),
+        Reason(
+            "gone while it committed",
+            "The database went away before it confirmed. Whether this was written is not known: ask again with the "
+            "same Idempotency-Key, or look.",
+            code="unavailable",
+            details={"written": "unknown"},
+        ),
     ],
 }
 _DESCRIPTIONS = {
@@ -136,7 +143,10 @@ _DESCRIPTIONS = {
     "409": "The first request with this key is still running.",
     "413": "The body is over 1 MiB.",
     "415": "The body is not `application/json` by its type.",
-    "503": "The database is away, or all its connections are taken. Nothing was written.",
+    "503": (
+        "The database is away, or all its connections are taken. Nothing was written, unless `details` say that this "
+        "is not known."
+    ),
 }
 NAMES = {
     "401": "Unauthenticated",
