@@ -2,7 +2,9 @@
 
 Daphne writes to a socket without looking whether anybody reads: a client that does not read grows the process without
 limit. Here a send waits while the transport holds more than its buffer (64 KiB), so the consumer's bounded
-inbox fills and the socket is closed with 4408. On SIGTERM sockets are closed with 1012, and requests may finish.
+inbox fills and the socket is closed with 4408. On SIGTERM sockets are closed with 1012, and requests may finish; who
+comes from then on is refused, and finds another process. An answer that breaks after its first bytes ends with its
+connection: Daphne would leave the client waiting for the rest.
 
 A text that many sockets are sent is made a frame once, and goes to the kernel at once. By autobahn's and the reactor's
 way, with a round of the event loop and of the socket's task for each, it takes several times as long.
@@ -21,6 +23,7 @@ from functools import lru_cache
 from typing import Any
 
 from autobahn.websocket.protocol import PreparedMessage
+from daphne import http_protocol
 from daphne.cli import CommandLineInterface
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import defer, tcp
@@ -55,6 +58,17 @@ class FlowControl:
     def stopProducing(self) -> None:  # noqa: N802
         """The connection is gone: nobody has to wait any more."""
         self.writable.set()
+
+
+class Request(http_protocol.WebRequest):  # type: ignore[misc]
+    """A request whose client hears of it when its answer breaks."""
+
+    def handle_exception(self, exception: Exception) -> None:
+        """Answer 500, or cut the connection if an answer has begun: without its end it is known to be broken."""
+        if not self._response_started:
+            super().handle_exception(exception)
+        elif not self.finished and self.channel is not None:
+            self.transport.abortConnection()
 
 
 @lru_cache(FRAMES_KEPT)
@@ -107,8 +121,15 @@ class LiveServer(Server):  # type: ignore[misc]
     """Daphne's server with back-pressure and an orderly end."""
 
     def run(self) -> None:
+        http_protocol.WebRequest = Request  # the factory looks it up there
         WebSocketFactory.protocol = FlowControlledProtocol
+        self._ports: list[Any] = []
         super().run()
+
+    def listen_success(self, port: Any) -> None:
+        """Remember where we listen, to stop it."""
+        super().listen_success(port)
+        self._ports.append(port)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> "asyncio.Queue[Any] | None":
         """Offer sockets a way to send without waiting, as an ASGI extension."""
@@ -132,7 +153,9 @@ class LiveServer(Server):  # type: ignore[misc]
         return defer.Deferred.fromFuture(asyncio.ensure_future(self._leave()))
 
     async def _leave(self) -> None:
-        """Close every socket with 1012 and let running requests end."""
+        """Let nobody in, close every socket with 1012 and let running requests end."""
+        for port in self._ports:
+            port.stopListening()
         for protocol in list(self.connections):
             if isinstance(protocol, FlowControlledProtocol):
                 protocol.serverClose(code=RESTART)
