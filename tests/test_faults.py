@@ -15,9 +15,6 @@ from tests.faults.stage import Stage
 from tests.faults.trial import SMALL, Fault, tried
 from tests.stack import free_port
 
-# One process of `make test` has the stage: a second one would cost its start again.
-pytestmark = [pytest.mark.xdist_group("faults")]
-
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Stage]:
@@ -30,7 +27,7 @@ def test_nothing_is_lost(running: Stage, fault: Fault) -> None:
     if fault.needs_nginx and not running.has_nginx:
         pytest.skip(nginx.MISSING)
     result = tried(running, fault, SMALL)
-    assert not result.problems, result
+    assert not result.problems, "\n".join([*result.problems, str(result), *map(str, running.last_words())])
 
 
 # --- The instruments ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from benchmarks import machine
 from tests.faults import nginx, table
@@ -30,11 +31,20 @@ def main() -> int:
     results = run(wanted, SMALL if given.small else WHOLE)
     report = {**about, "results": [result.as_json() for result in results]}
     print("", *table.lines(report), sep="\n")
-    is_all = wanted == list(FAULTS) and not given.small
-    if is_all or given.output != table.RESULT:  # the document shows whole runs
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(json.dumps(report, indent=1) + "\n")
+    if given.output and not given.small:
+        write(given.output, report)
     return 1 if any(result.problems for result in results) else 0
+
+
+def write(path: Path, report: dict[str, Any]) -> None:
+    """Write the results to a file; of a file that has others, too, only the rows of the same faults are replaced."""
+    rows = {row["test"]: row for row in report["results"]}
+    if path.exists():
+        before = json.loads(path.read_text())
+        if len(rows) < len(before["results"]):
+            report = {**before, "results": [rows.get(row["test"], row) for row in before["results"]]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def run(faults: Sequence[Fault], size: Size) -> list[Result]:

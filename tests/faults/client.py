@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Client:
     """One connection at a time, kept while that is possible, to one of several ports that serve the same."""
 
     def __init__(self, ports: Sequence[int], token: str) -> None:
-        self._ports = list(ports)
+        self._ports = random.sample(list(ports), len(ports))
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._connection: http.client.HTTPConnection | None = None
 

@@ -16,7 +16,8 @@ _HEAD = "| fault | writes acknowledged | 503 | lost | sockets | came back | long
 def details(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield everything about one fault, for the terminal."""
     yield f"{_verdict(result)} within {result['seconds']:.0f} s"
-    yield f"  {result['acknowledged']} writes acknowledged, {result['repeated']} asked again; answers {result['answers']}"
+    writes = f"{result['acknowledged']} writes acknowledged, {result['repeated']} asked again"
+    yield f"  {writes}; answers {result['answers']}"
     yield (
         f"  longest answer {_seconds(result['longest'])}, without an acknowledged write {_seconds(result['silence'])},"
         f" well again after {_seconds(result['recovery'])}"
