@@ -8,6 +8,7 @@
 #   make bench   ARGS="--only 'status:10:*'"    throughput, times and memory beside bare SQL (ten minutes)
 #   make bench-growth ARGS="--rows 1000000"     the same with a hundred times the rows (a quarter of an hour, 6 GB)
 #   make bench-live ARGS="--seconds 600"       1,000 sockets under load: times, nothing lost, memory (a minute)
+#   make faults ARGS="--only 'web*'"    processes and servers killed under load, and what held (a quarter of an hour)
 #   make screenshots PAGES="flows flow"        the pictures of docs/pages.md (half a minute)
 #   make audit                     looks both locks up among the known vulnerabilities (needs the internet)
 #   make sbom    FILE=sbom.cdx.json        writes what the platform consists of, as CycloneDX
@@ -23,7 +24,7 @@ ifneq ($(shell $(RUN) -c 'print(1)' 2>/dev/null),1)
 $(VENV)/.installed: remake
 endif
 
-.PHONY: help up test fuzz replay bench bench-growth bench-live screenshots openapi audit sbom lint lock clean remake
+.PHONY: help up test fuzz faults replay bench bench-growth bench-live screenshots openapi audit sbom lint lock clean remake
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^An environment/,$$d'
@@ -36,6 +37,9 @@ test: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(RUN) -m pytest tests/test_fuzz.py tests/test_odd_requests.py --timeout 0 $(ARGS)
+
+faults: $(VENV)/.installed-dev
+	@exec $(RUN) -m tests.faults $(ARGS)
 
 replay: $(VENV)/.installed
 	@test -n "$(FILE)" || { echo "Say which trace to play: make replay FILE=trace.json" >&2; exit 1; }

@@ -12,10 +12,12 @@ done in a transaction of several statements.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import uuid_utils
+from django.db import connection
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 
 from executions.definitions import refuse_unknown_tasks
@@ -29,7 +31,8 @@ from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.services import TOKEN_HOLDS, token_holds
 from flowplatform.encoding import array_of, object_sql
 from flowplatform.idempotency.services import RequestKey, once
-from flowplatform.transactions import retried, retried_transaction
+from flowplatform.postgresql.outcome import committing
+from flowplatform.transactions import certain, retried, retried_transaction
 from notifications import publish
 
 _CHANGE = """
@@ -82,6 +85,11 @@ _EVENT = """
 """
 
 _batch_items = metrics.batch_items.labels("status")
+# The answer once more, if the batch is in the history.
+_WRITTEN = f"""
+    SELECT (json_agg({_ROW} ORDER BY position))::text FROM executions_taskstatus AS history
+    WHERE flow_execution_id = %(execution)s AND uid = ANY(%(uids)s::uuid[])
+"""  # noqa: S608  (made of our own names only)
 
 
 def record_task_statuses(
@@ -98,8 +106,7 @@ def record_task_statuses(
     known = facts.task_names
     refuse_unknown_tasks((update.task_name, known) for update in updates)
     batch = StatusBatch(actor, execution_id, facts, updates)
-    answer = None if key else batch.write_if_simple()
-    answer = answer or batch.write_in_transaction(key)
+    answer = certain(partial(batch.write, key), batch.find)
     _batch_items.observe(len(updates))
     return answer
 
@@ -124,13 +131,26 @@ class StatusBatch:
             "statuses": array_of(update.status for update in updates),
         }
 
+    def write(self, key: RequestKey | None) -> bytes:
+        """Write the batch, once per key, and return its answer."""
+        answer = None if key else self._write_if_simple()
+        return answer or self._write_in_transaction(key)
+
+    def find(self) -> bytes | None:
+        """Return the answer of this batch, and of no repetition of it, if it was written."""
+        with connection.cursor() as cursor:
+            cursor.execute(_WRITTEN, self._parameters)
+            (statuses,) = cursor.fetchone()
+        return statuses.encode() if statuses else None
+
     @retried
-    def write_if_simple(self) -> bytes | None:
+    def _write_if_simple(self) -> bytes | None:
         """Write the batch by one statement; write nothing and return `None` where it is not so simple."""
-        return self._run(_SIMPLE_CHANGE)
+        with committing(connection):
+            return self._run(_SIMPLE_CHANGE)
 
     @retried_transaction
-    def write_in_transaction(self, key: RequestKey | None) -> bytes:
+    def _write_in_transaction(self, key: RequestKey | None) -> bytes:
         """Write the batch once per key. Raise 404 if the execution was deleted, 401 for an ended token."""
         if not token_holds(self._actor):
             raise AuthenticationFailed

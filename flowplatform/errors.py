@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from django.core.exceptions import PermissionDenied
@@ -14,6 +14,7 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 
 from flowplatform import metrics
+from flowplatform.postgresql.outcome import OutcomeUnknown
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,16 @@ class Unavailable(exceptions.APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
     default_detail = "The database is not available right now. Nothing was written; try again."
+
+
+class InDoubt(Unavailable):
+    """503: the database went away while it committed, and did not come back in time to be asked what became of it."""
+
+    default_detail = (
+        "The database went away before it confirmed. Whether this was written is not known: ask again with the same "
+        "Idempotency-Key, or look."
+    )
+    details: ClassVar[Mapping[str, Any]] = {"written": "unknown"}
 
 
 class Unprocessable(Exception):  # noqa: N818  (named like its fellows)
@@ -128,7 +139,7 @@ def _database_error(exc: DatabaseError | InterfaceError) -> Exception:
     """Map by SQLSTATE: away is 503, bad data is 422, a refused duplicate is 409, the rest is a bug."""
     if is_unavailable(exc):
         note_unavailable(exc)
-        return Unavailable()
+        return InDoubt() if isinstance(exc, OutcomeUnknown) else Unavailable()
     if isinstance(exc, DataError) or sqlstate_of(exc).startswith("54"):
         logger.error("a value passed validation and was refused by the database", exc_info=exc)
         return Unprocessable([{"loc": ["body"], "msg": "The database refused a value.", "type": "value_error"}])

@@ -2,7 +2,9 @@
 
 Daphne writes to a socket without looking whether anybody reads: a client that does not read grows the process without
 limit. Here a send waits while the transport holds more than its buffer (64 KiB), so the consumer's bounded
-inbox fills and the socket is closed with 4408. On SIGTERM sockets are closed with 1012, and requests may finish.
+inbox fills and the socket is closed with 4408. On SIGTERM sockets are closed with 1012, and requests may finish; who
+comes from then on is refused, and finds another process. An answer that breaks after its first bytes ends with its
+connection: Daphne would leave the client waiting for the rest.
 
 A connection has a few seconds to say what it wants, and of those that have not yet there are only so many: the one that
 has been silent for longest makes room. So idle connections cannot keep others out.
@@ -133,11 +135,18 @@ class ImpatientChannel(HTTPChannel):
 
 
 class Request(WebRequest):  # type: ignore[misc]
-    """A request whose first line is there."""
+    """A request whose first line is there, and whose client hears of it when its answer breaks."""
 
     def __init__(self, channel: ImpatientChannel, *args: Any, **kwargs: Any) -> None:
         channel.factory.heard_of(channel)
         super().__init__(channel, *args, **kwargs)
+
+    def handle_exception(self, exception: Exception) -> None:
+        """Answer 500, or cut the connection if an answer has begun: without its end it is known to be broken."""
+        if not self._response_started:
+            super().handle_exception(exception)
+        elif not self.finished and self.channel is not None:
+            self.transport.abortConnection()
 
 
 class ImpatientFactory(HTTPFactory):  # type: ignore[misc]
@@ -178,7 +187,13 @@ class LiveServer(server.Server):  # type: ignore[misc]
     def run(self) -> None:
         WebSocketFactory.protocol = FlowControlledProtocol
         server.HTTPFactory = ImpatientFactory
+        self._ports: list[Any] = []
         super().run()
+
+    def listen_success(self, port: Any) -> None:
+        """Remember where we listen, to stop it."""
+        super().listen_success(port)
+        self._ports.append(port)
 
     def timeout_checker(self) -> None:
         """Cut requests that are not complete in time, too: a byte now and then would keep them for ever."""
@@ -210,7 +225,9 @@ class LiveServer(server.Server):  # type: ignore[misc]
         return defer.Deferred.fromFuture(asyncio.ensure_future(self._leave()))
 
     async def _leave(self) -> None:
-        """Close every socket with 1012 and let running requests end."""
+        """Let nobody in, close every socket with 1012 and let running requests end."""
+        for port in self._ports:
+            port.stopListening()
         for protocol in list(self.connections):
             if isinstance(protocol, FlowControlledProtocol):
                 protocol.serverClose(code=RESTART)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -34,7 +35,7 @@ from flowplatform.audit.writing import ENTRIES, encoded
 from flowplatform.encoding import array_of, encode
 from flowplatform.errors import BadRequest, Unprocessable
 from flowplatform.idempotency.services import RequestKey, once
-from flowplatform.transactions import retried_transaction
+from flowplatform.transactions import certain, retried_transaction
 from notifications import publish
 from tags.auditing import entries
 from tags.expectations import refuse_if_changed
@@ -137,28 +138,41 @@ def change_task_tags(
     _refuse_unknown_operations(operations)
     identities = [_identity(index, operation) for index, operation in enumerate(operations)]
     batch = _Batch(actor, operations, identities, expected, actor.as_author(origin), action)
-    outcomes: list[Outcome] = orjson.loads(_change_once(key, batch))
+    change = Change(batch)
+    outcomes: list[Outcome] = orjson.loads(certain(partial(change.write, key), change.find))
     _batch_items.observe(len(operations))
     return outcomes
 
 
-@retried_transaction
-def _change_once(key: RequestKey | None, batch: _Batch) -> bytes:
-    if key and not token_holds(batch.actor):  # else the change itself asks
-        raise AuthenticationFailed
-    return once(key, lambda: orjson.dumps(_change(batch)))
+class Change:
+    """A batch that is written once, and can be found again."""
 
+    def __init__(self, batch: _Batch) -> None:
+        self._batch = batch
+        self._play: Play | None = None
 
-def _change(batch: _Batch) -> list[Outcome]:
-    named = {operation.flow_execution_id for operation in batch.operations}
-    executions = _lock_executions(batch.actor, named | {one.flow_execution_id for one in batch.expected})
-    _refuse_unknown_tasks(batch.operations, executions)
-    refuse_if_changed(batch.expected)
-    now, live = _live_tags(batch.actor, batch.identities, executions)
-    play = Play(batch, now, executions, live)
-    outcomes = [play.apply(*pair) for pair in zip(batch.operations, batch.identities, strict=True)]
-    play.write()
-    return outcomes
+    @retried_transaction
+    def write(self, key: RequestKey | None) -> bytes:
+        """Apply the batch, once per key, and return the outcomes, encoded."""
+        if key and not token_holds(self._batch.actor):  # else the change itself asks
+            raise AuthenticationFailed
+        return once(key, self._write)
+
+    def find(self) -> bytes | None:
+        """Return the outcomes if this batch, and no repetition of it, was written."""
+        return orjson.dumps(self._play.outcomes) if self._play and self._play.is_written() else None
+
+    def _write(self) -> bytes:
+        batch = self._batch
+        named = {operation.flow_execution_id for operation in batch.operations}
+        executions = _lock_executions(batch.actor, named | {one.flow_execution_id for one in batch.expected})
+        _refuse_unknown_tasks(batch.operations, executions)
+        refuse_if_changed(batch.expected)
+        now, live = _live_tags(batch.actor, batch.identities, executions)
+        self._play = Play(batch, now, executions, live)
+        self._play.play()
+        self._play.write()
+        return orjson.dumps(self._play.outcomes)
 
 
 def restore_task_tags(*, actor: Actor, tags: Sequence[TaskTag], origin: Origin = NOWHERE) -> int:
@@ -198,22 +212,21 @@ class Play:
         self._added: dict[UUID, dict[str, Any]] = {}  # as answers show them
         self._digests: list[bytes] = []  # of those
         self._removed: list[UUID] = []
+        self.outcomes: list[Outcome] = []
 
-    def apply(self, operation: TagOperation, identity: Identity) -> Outcome:
-        """Play one operation."""
-        if operation.operation == "add":
-            if identity in self._live:
-                return "already_exists"
-            self._live[identity] = self._add(operation, identity)
-            return "added"
-        standing = self._live.pop(identity, None)
-        if standing is None:
-            return "not_found"
-        if standing in self._added:  # one that was added by this batch is written as removed at once
-            self._added[standing]["status"] = _REMOVED
-        else:
-            self._removed.append(standing)
-        return "removed"
+    def play(self) -> None:
+        """Play every operation, in order."""
+        batch = self._batch
+        self.outcomes = [self._apply(*pair) for pair in zip(batch.operations, batch.identities, strict=True)]
+
+    def is_written(self) -> bool:
+        """Ask the database whether the changes are there, of which it has all or none."""
+        if self._added:
+            return TaskTag.objects.filter(pk=next(iter(self._added))).exists()
+        if not self._removed:
+            return True
+        removed = TaskTag.objects.filter(pk=self._removed[0], status=_REMOVED)
+        return removed.filter(updated_at=self._now, modified_by=self._batch.actor.name).exists()
 
     def write(self) -> None:
         """Write what changed, and tell of it in one event per flow; its execution is named where there is only one."""
@@ -239,6 +252,21 @@ class Play:
         }
         change = (_REMOVE_AND_ADD if self._removed else _ADD) + _AUDITED
         publish(selected={"change": change, "query": _EVENTS, "parameters": parameters})
+
+    def _apply(self, operation: TagOperation, identity: Identity) -> Outcome:
+        if operation.operation == "add":
+            if identity in self._live:
+                return "already_exists"
+            self._live[identity] = self._add(operation, identity)
+            return "added"
+        standing = self._live.pop(identity, None)
+        if standing is None:
+            return "not_found"
+        if standing in self._added:  # one that was added by this batch is written as removed at once
+            self._added[standing]["status"] = _REMOVED
+        else:
+            self._removed.append(standing)
+        return "removed"
 
     def _audited(self, removed: Sequence[dict[str, Any]]) -> str:
         """Return the entries of the audit record: what was added and taken back at once is both."""

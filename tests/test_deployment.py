@@ -332,7 +332,7 @@ def test_the_broker_drops_nothing_when_it_is_full() -> None:
 def test_the_proxy_and_the_health_check_know_where_a_server_listens(service: str, port_option: str) -> None:
     command = SERVICES[service]["command"]
     port = command[command.index(port_option) + 1].rpartition(":")[2]
-    assert f"server {service}:{port} resolve;" in NGINX_CONF
+    assert f"server {service}:{port} resolve max_fails=0;" in NGINX_CONF
     own = SERVICES[service].get("healthcheck", {}).get("test")
     check = own or ["CMD", *yaml.safe_load(last("HEALTHCHECK", FINAL_STAGE).partition(" CMD ")[2])]
     assert check == ["CMD", "python", "deploy/healthcheck.py", "--port", port]

@@ -15,6 +15,7 @@ from django.test import Client, RequestFactory
 
 from flowplatform import errors
 from flowplatform.accounts.models import Organization
+from flowplatform.postgresql.outcome import OutcomeUnknown
 from notifications.notifier import PAUSE_SECONDS, Breaker, Notifier
 from tests.builders import Api, error_of, make_token, without_id
 from tests.conftest import Platform
@@ -52,6 +53,13 @@ def test_a_database_that_is_away_is_503_with_retry_after(exc: Exception) -> None
     assert (response.status_code, response.data["error"]["code"]) == (503, "unavailable")
     assert int(response["Retry-After"]) > 0
     assert "internal" not in str(response.data)
+
+
+def test_a_503_after_a_commit_without_an_answer_does_not_promise_that_nothing_was_written() -> None:
+    response = answer(OutcomeUnknown("the connection is lost"))
+    assert (response.status_code, response.data["error"]["details"]) == (503, {"written": "unknown"})
+    assert int(response["Retry-After"]) > 0
+    assert "Nothing was written" not in response.data["error"]["message"]
 
 
 def test_refused_data_is_422_a_refused_duplicate_409_and_the_rest_a_bug() -> None:

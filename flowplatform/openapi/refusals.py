@@ -127,7 +127,14 @@ _REASONS = {
             "unavailable",
             "The database is not available right now. Nothing was written; try again.",
             code="unavailable",
-        )
+        ),
+        Reason(
+            "gone while it committed",
+            "The database went away before it confirmed. Whether this was written is not known: ask again with the "
+            "same Idempotency-Key, or look.",
+            code="unavailable",
+            details={"written": "unknown"},
+        ),
     ],
 }
 _DESCRIPTIONS = {
@@ -138,7 +145,10 @@ _DESCRIPTIONS = {
     "413": "The body is over 1 MiB.",
     "415": "The body is not `application/json` by its type.",
     "429": "More than the token, its organization or its address may ask for. Nothing was done.",
-    "503": "The database is away, or all its connections are taken. Nothing was written.",
+    "503": (
+        "The database is away, or all its connections are taken. Nothing was written, unless `details` say that this "
+        "is not known."
+    ),
 }
 NAMES = {
     "401": "Unauthenticated",

@@ -23,6 +23,7 @@ from psycopg.pq import TransactionStatus
 
 from flowplatform import role, tenancy
 from flowplatform.postgresql.application_role import refuse_powerful_role
+from flowplatform.postgresql.outcome import committing
 
 if TYPE_CHECKING:
     ServerBindingCursor = psycopg.Cursor[Any]
@@ -90,6 +91,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Database = SimpleNamespace(**{**vars(psycopg), "connect": Connection.connect})  # type: ignore[assignment]
 
     _is_bound: ClassVar[bool] = False  # by row-level security; every connection of a server has the same role
+    backend_pid = 0  # of the server's process; a connection that broke does not remember it
 
     def get_connection_params(self) -> dict[str, Any]:
         return {**super().get_connection_params(), "cursor_factory": Cursor}
@@ -104,6 +106,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super()._savepoint_rollback(sid)  # type: ignore[misc]
         if self.connection is not None:
             self.connection.told = _UNKNOWN
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connection = super().get_new_connection(conn_params)
+        self.backend_pid = connection.info.backend_pid
+        return connection
+
+    def _commit(self) -> None:
+        with committing(self):
+            super()._commit()  # type: ignore[misc]
 
     def is_usable(self) -> bool:
         """Say whether the connection is open.
