@@ -176,9 +176,9 @@ CATALOG = {
                pg_get_expr(relpartbound, oid), ARRAY(
                    SELECT unnest(
                        coalesce(relacl, acldefault((CASE relkind WHEN 'S' THEN 's' ELSE 'r' END)::"char", relowner))
-                   )
+                   )::text
                    ORDER BY 1
-               )::text
+               )
         FROM pg_class WHERE relnamespace = 'public'::regnamespace
     """,
     "columns": """
