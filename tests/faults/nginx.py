@@ -30,6 +30,7 @@ def configuration(*, folder: Path, port: int, web: Sequence[int], live: Sequence
         (r"^( *)server web:8000 resolve(.*);", _servers(web)),
         (r"^( *)server live:8001 resolve(.*);", _servers(live)),
         (r"\blisten 8000;", f"listen 127.0.0.1:{port};"),
+        (r"/etc/nginx/", f"{folder}/"),  # what an installation adds: nothing
         (r"/tmp/", f"{folder}/"),
         (r"/dev/stdout", f"{folder}/access.log"),
     ):
