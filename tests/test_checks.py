@@ -84,7 +84,7 @@ def serving(port: int, **environment: str) -> Iterator["subprocess.Popen[str]"]:
     everything = {**SAFE, **ours, **environment}
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=everything, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: process.poll() is not None or _answers(port), what="the server")
+        wait_until(lambda: process.poll() is not None or _answers(port), seconds=40, what="the server")
         yield process
     finally:
         process.terminate()

@@ -221,7 +221,7 @@ def test_web_needs_no_variable_but_those_of_the_platform_and_ends_in_order() -> 
     command = [sys.executable, "-m", "flowplatform.web", "--port", str(port), "--processes", "1"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: process.poll() is not None or answers(port), what="the server")
+        wait_until(lambda: process.poll() is not None or answers(port), seconds=40, what="the server")
         assert httpx.get(f"http://127.0.0.1:{port}/api/flows").status_code == 401
     finally:
         process.terminate()

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import httpx
@@ -26,6 +28,7 @@ from pytest_django import Settings
 
 from executions.models import FlowExecution
 from flowplatform.accounts.models import Organization
+from flowplatform.embedded.place import Place
 from flowplatform.throttling import allowances, store
 from flowplatform.throttling.addresses import UNKNOWN, counted_address
 from flowplatform.throttling.allowances import Allowance
@@ -40,10 +43,10 @@ from tests.builders import (
     make_token,
     statuses,
 )
+from tests.faults.servers import Valkey
 from tests.servers import DATA_DIR
 from tests.stack import ROOT, Stack, free_port, wait_until
 from tests.test_admin import text
-from tests.test_faults import Broker
 from tests.test_sockets import close_code_of, frame_from, watching
 
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
@@ -410,18 +413,23 @@ RATES = {
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("limits"))
-    broker.start()
-    yield broker
-    broker.signal(signal.SIGKILL)
+def valkey() -> Iterator[Valkey]:
+    """One of these tests' own."""
+    with TemporaryDirectory(prefix="flowplatform-limits-") as home:
+        place = Place.of(Path(home))
+        place.prepare(lambda _: None)
+        valkey = Valkey(place)
+        valkey.start()
+        yield valkey
+        valkey.stop()
+        place.clear()
 
 
 @contextmanager
-def web(broker: Broker, *arguments: str) -> Iterator[str]:
+def web(valkey: Valkey, *arguments: str) -> Iterator[str]:
     """Run a web server of one process, and return where it is."""
     port = free_port()
-    environment = {**Stack(DATA_DIR)._environment, **RATES, "REDIS_URL": broker.url}
+    environment = {**Stack(DATA_DIR)._environment, **RATES, "REDIS_URL": f"unix://{valkey.socket}"}
     command = [sys.executable, "-m", "flowplatform.web", "--port", str(port), "--processes", "1", *arguments]
     with (DATA_DIR / "test-limits.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -442,10 +450,10 @@ def listens(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def pair(broker: Broker, django_db_setup: None) -> Iterator[list[str]]:
+def pair(valkey: Valkey, django_db_setup: None) -> Iterator[list[str]]:
     """Two web servers with one Valkey; the second is told that there is a proxy in front of it."""
     with ExitStack() as stack:
-        yield [stack.enter_context(web(broker, *arguments)) for arguments in ((), ("--behind-proxy",))]
+        yield [stack.enter_context(web(valkey, *arguments)) for arguments in ((), ("--behind-proxy",))]
 
 
 @pytest.fixture
@@ -503,14 +511,14 @@ def test_nobody_gets_a_new_allowance_by_claiming_to_come_from_elsewhere(pair: li
 
 
 @contextmanager
-def away(broker: Broker, how: str) -> Iterator[None]:
-    """Have the broker refuse connections, accept and never answer, or refuse what is written."""
-    client = redis.Redis(unix_socket_path=str(broker.socket))
+def away(valkey: Valkey, how: str) -> Iterator[None]:
+    """Have Valkey refuse connections, accept and never answer, or refuse what is written."""
+    client = valkey.client()
     match how:
         case "stopped":
-            broker.signal(signal.SIGKILL)
+            valkey.stop()
         case "paused":
-            broker.signal(signal.SIGSTOP)
+            valkey.signal(signal.SIGSTOP)
         case "full":
             client.config_set("maxmemory", "1")
     try:
@@ -518,20 +526,20 @@ def away(broker: Broker, how: str) -> Iterator[None]:
     finally:
         match how:
             case "stopped":
-                broker.start()
+                valkey.start()
             case "paused":
-                broker.signal(signal.SIGCONT)
+                valkey.signal(signal.SIGCONT)
             case "full":
                 client.config_set("maxmemory", "0")
 
 
 @pytest.mark.parametrize("how", ["stopped", "paused", "full"])
 def test_a_valkey_that_is_away_slows_nobody_down_and_each_process_goes_on_by_itself(
-    how: str, pair: list[str], token: str, broker: Broker
+    how: str, pair: list[str], token: str, valkey: Valkey
 ) -> None:
     ask = Asker(pair, **bearer(token))
     assert [ask() for _ in range(4)] == [200] * 4
-    with away(broker, how):
+    with away(valkey, how):
         ask.seconds.clear()
         assert 60 <= ask.until_refused() <= 80  # each process its own 40
         assert max(ask.seconds[:6]) < 1.5
