@@ -106,7 +106,7 @@ PLAIN = {
     *("statuses", "expected", "processing_status", "started_at", "completed_at", "created_at", "modified_by"),
     *("edited_status", "stale_status"),
 }
-_REPEATED = 3  # items of a batch: what is wrong with one of them must not show what is right with the others
+_REPEATED = 2  # items of a batch: what is wrong with one of them must not show what is right with the others
 
 
 def api_asks() -> Iterator[Ask]:
