@@ -49,6 +49,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "flowplatform.middleware.RequestIdMiddleware",
+    "flowplatform.bodies.BodyMiddleware",
     "flowplatform.middleware.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -24,12 +24,15 @@ FOUNDATION = frozenset(
     f"flowplatform.{name}"
     for name in (
         "admin_lists",
+        "bodies",
         "cursors",
         "embedded",
         "encoding",
         "env",
         "errors",
         "fields",
+        "flow_control",
+        "gateway",
         "ids",
         "logfiles",
         "openapi",
