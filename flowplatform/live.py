@@ -10,7 +10,7 @@ way, with a round of the event loop and of the socket's task for each, it takes 
 
 import sys
 
-from daphne.server import Server  # installs the asyncio reactor; has to come before anything else of Twisted
+from daphne import server  # installs the asyncio reactor; has to come before anything else of Twisted
 
 from flowplatform import role  # isort: skip
 
@@ -24,8 +24,10 @@ from autobahn.websocket.protocol import PreparedMessage
 from daphne.cli import CommandLineInterface
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import defer, tcp
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
+
+from flowplatform.bodies import READER_SECONDS, REFUSED
+from flowplatform.flow_control import FlowControl
+from flowplatform.live_http import BoundedFactory, BoundedRequest
 
 SEND_NOW = "flowplatform.send_now"  # the extension's name; notifications/consumers.py asks for it
 RESTART = 1012
@@ -34,27 +36,6 @@ SLOW_CLOSE_SECONDS = 10  # for a slow client to read up to its close frame, befo
 DRAIN_SECONDS = 5.0  # for requests that are being answered
 OPEN_FILES = 8_192  # every socket is one, and SOCKETS_PER_PROCESS are allowed; a usual shell gives us 1,024
 FRAMES_KEPT = 16  # encoded; sockets of a flow are sent the same few at the same time
-
-
-@implementer(IPushProducer)
-class FlowControl:
-    """Told by a transport when its buffer is full and when it is empty again."""
-
-    def __init__(self) -> None:
-        self.writable = asyncio.Event()
-        self.writable.set()
-
-    def pauseProducing(self) -> None:  # noqa: N802  (Twisted's name)
-        """The buffer is full."""
-        self.writable.clear()
-
-    def resumeProducing(self) -> None:  # noqa: N802
-        """The buffer is empty."""
-        self.writable.set()
-
-    def stopProducing(self) -> None:  # noqa: N802
-        """The connection is gone: nobody has to wait any more."""
-        self.writable.set()
 
 
 @lru_cache(FRAMES_KEPT)
@@ -103,29 +84,47 @@ class FlowControlledProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.dropConnection(abort=True)
 
 
-class LiveServer(Server):  # type: ignore[misc]
+class LiveServer(server.Server):  # type: ignore[misc]
     """Daphne's server with back-pressure and an orderly end."""
 
     def run(self) -> None:
+        server.HTTPFactory = BoundedFactory
         WebSocketFactory.protocol = FlowControlledProtocol
         super().run()
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> "asyncio.Queue[Any] | None":
-        """Offer sockets a way to send without waiting, as an ASGI extension."""
+        """Offer sockets a way to send without waiting, as an ASGI extension; say why a request was refused."""
         if isinstance(protocol, FlowControlledProtocol):
             scope["extensions"] = {SEND_NOW: protocol.send_now}
+        elif protocol.refused is not None:
+            scope[REFUSED] = protocol.refused
         queue: asyncio.Queue[Any] | None = super().create_application(protocol, scope)
         return queue
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
-        """Pass a message on to the client; a socket's message waits until the client has read the ones before."""
+        """Pass a message on to the client; a part of something waits until the client has read the ones before."""
         flow_control = getattr(protocol, "flow_control", None)
-        if flow_control is None or message["type"] != "websocket.send":
-            await super().handle_reply(protocol, message)
+        if isinstance(protocol, BoundedRequest) and message.get("more_body"):
+            await self._until_read(protocol)
+        elif flow_control is not None and message["type"] == "websocket.send":
+            if not flow_control.writable.is_set():
+                await flow_control.writable.wait()
+            protocol.serverSend(message["text"])
             return
-        if not flow_control.writable.is_set():
-            await flow_control.writable.wait()
-        protocol.serverSend(message["text"])
+        await super().handle_reply(protocol, message)
+
+    async def _until_read(self, request: BoundedRequest) -> None:
+        """Wait for the client, but not for one that reads nothing: the thread that answers waits with us.
+
+        Raises ConnectionResetError if there is nobody to read.
+        """
+        if not request.flow_control.writable.is_set():
+            try:
+                await asyncio.wait_for(request.flow_control.writable.wait(), READER_SECONDS)
+            except TimeoutError:
+                request.abort()
+        if "disconnected" in self.connections.get(request, {"disconnected": True}):
+            raise ConnectionResetError
 
     def kill_all_applications(self) -> "defer.Deferred[None]":
         """At shutdown: end in order, and cancel what does not end by itself."""
