@@ -43,9 +43,11 @@ class Attack:
     answer: str  # of the web role, in the words of `outcome_of`; with alternatives between bars
     why: str
     live: str = ""  # of the live role, where it differs
+    answers: int = 1  # that are waited for
     linger: float = 0.0  # seconds in which nothing more may come
     half_close: bool = False
-    slow: bool = False  # takes its time: a crowd of clients does it at once
+    slow: tuple[str, ...] = ()  # servers that answer when their patience is over, some ten seconds later
+    crowd: bool = False  # many clients do it at the same time
     seconds: float = 30.0  # to wait for an answer
     servers: tuple[str, ...] = ("web", "live")
 
@@ -59,7 +61,7 @@ class Attack:
             scene.port,
             self.sends(scene),
             seconds=self.seconds,
-            is_done=has_answer,
+            is_done=lambda data: has_answer(data, self.answers),
             linger=self.linger,
             half_close=self.half_close,
         )

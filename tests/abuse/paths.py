@@ -44,7 +44,7 @@ _PAGES = {
 
 ATTACKS = [
     *(
-        Attack(f"{path[:48]}", lambda scene, path=path: [head("GET", path, bearer(scene))], answer, NO_ROUTE)  # type: ignore[misc]
+        Attack(f"{path[:48]}", lambda scene, path=path: [head("GET", path, bearer(scene))], answer, NO_ROUTE)
         for path, answer in {**_API, **_PAGES}.items()
     ),
     Attack(

@@ -27,25 +27,25 @@ class Target:
         self.name = name
         self.port = port
         self.log = log
-        self._root = root
+        self._pids = sorted(procfs.families([root]))
 
     def memory(self) -> float:
         """Return what its processes have resident now, in MiB."""
-        return sum(procfs.resident_mib(pid) for pid in self.pids())
+        return sum(procfs.resident_mib(pid) for pid in self._pids)
 
     def forget_peak(self) -> None:
         """Begin anew with the peak that `peak_memory` returns."""
-        for pid in self.pids():
+        for pid in self._pids:
             with suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def peak_memory(self) -> float:
         """Return the most that its processes had resident since `forget_peak`, in MiB."""
-        return sum(procfs.peak_mib(pid) for pid in self.pids())
+        return sum(procfs.peak_mib(pid) for pid in self._pids)
 
-    def pids(self) -> list[int]:
-        """Return its processes; another list than before says that one has died."""
-        return sorted(procfs.families([self._root]))
+    def survived(self) -> bool:
+        """Say whether all of its processes are still there."""
+        return all(Path(f"/proc/{pid}").exists() for pid in self._pids)
 
 
 @contextmanager

@@ -31,7 +31,11 @@ _WHOLE = {
     "100,000 keys": (b"{" + b",".join(b'"%d":1' % number for number in range(80_000)) + b"}", "422", NOT_THE_SCHEMA),
     "one key 100,000 times": (b"{" + b'"a":1,' * 100_000 + b'"a":1}', "422", NOT_THE_SCHEMA),
     "a key twice": (b'{"statuses":[],"statuses":[{"task_name":1,"status":2}]}', "422", NOT_THE_SCHEMA),
-    "10,000 items": (b'{"statuses":[' + b",".join([b'{"task_name":"extract","status":"a"}'] * 10_000) + b"]}", "422", NOT_THE_SCHEMA),
+    "10,000 items": (
+        b'{"statuses":[' + b",".join([b'{"task_name":"extract","status":"a"}'] * 10_000) + b"]}",
+        "422",
+        NOT_THE_SCHEMA,
+    ),
     "a byte order mark": (b"\xef\xbb\xbf{}", "400", NO_JSON),
     "UTF-16": ("{}".encode("utf-16"), "400", NO_JSON),
     "half of it": (b'{"statuses":[{"task_name":"extr', "400", NO_JSON),
@@ -39,26 +43,44 @@ _WHOLE = {
     "nothing": (b"", "400", NO_JSON),
     "a form": (b"statuses=1", "400", NO_JSON),
     "a pickle": (b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94.", "400", NO_JSON),
-    "XML with an entity of its own": (b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>', "400", NO_JSON),
+    "XML with an entity of its own": (
+        b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>',
+        "400",
+        NO_JSON,
+    ),
 }
 _TYPES = [
-    *("text/plain", "text/html", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"),
-    *("multipart/form-data", "application/x-python-pickle", "application/json+pickle", "application/jsonx", "*/*", "\xff", "x" * 5000),
+    *(
+        "text/plain",
+        "text/html",
+        "application/xml",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+    ),
+    *(
+        "multipart/form-data",
+        "application/x-python-pickle",
+        "application/json+pickle",
+        "application/jsonx",
+        "*/*",
+        "\xff",
+        "x" * 5000,
+    ),
 ]
 
 ATTACKS = [
     *(
-        Attack(f"status: {name}", lambda scene, text=text: sized(scene, _STATUS % text), answer, why)  # type: ignore[misc]
+        Attack(f"status: {name}", lambda scene, text=text: sized(scene, _STATUS % text), answer, why)
         for name, (text, answer, why) in _REFUSED.items()
     ),
     *(
-        Attack(f"JSON: {name}", lambda scene, text=text: sized(scene, text), answer, why)  # type: ignore[misc]
+        Attack(f"JSON: {name}", lambda scene, text=text: sized(scene, text), answer, why)
         for name, (text, answer, why) in _WHOLE.items()
     ),
     *(
         Attack(
             f"type {name[:40]!r}",
-            lambda scene, name=name: sized(scene, b"{}", content_type=f"Content-Type: {name}"),  # type: ignore[misc]
+            lambda scene, name=name: sized(scene, b"{}", content_type=f"Content-Type: {name}"),
             "415",
             OTHER_TYPE,
         )

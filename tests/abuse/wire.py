@@ -3,6 +3,7 @@
 import select
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -60,22 +61,18 @@ class _Exchange:
         begin = time.monotonic()
         end = begin + seconds
         while not self._closed and time.monotonic() < end:
-            done = self._is_done(bytes(self._data)) if self._data else False
-            if done:
-                end, linger = min(end, time.monotonic() + linger), 0.0
-                self._chunks = None
-                self._unsent = memoryview(b"")
-                if not self._wait_to_read(end):
-                    break
-            else:
+            if not (self._data and self._is_done(bytes(self._data))):
                 self._turn(end)
+                continue
+            self._chunks, self._unsent = None, memoryview(b"")
+            self._read_on(min(end, time.monotonic() + linger))
+            break
         return Received(bytes(self._data), self._closed, self._sent, time.monotonic() - begin)
 
-    def _wait_to_read(self, end: float) -> bool:
-        readable, _, _ = select.select([self._connection], [], [], max(0.0, end - time.monotonic()))
-        if readable:
+    def _read_on(self, end: float) -> None:
+        """Read what else comes, and see whether the connection ends."""
+        while not self._closed and select.select([self._connection], [], [], max(0.0, end - time.monotonic()))[0]:
             self._read()
-        return bool(readable)
 
     def _turn(self, end: float) -> None:
         """Send a piece or read one, whichever is possible first."""
@@ -166,9 +163,9 @@ def _unchunked(rest: bytes) -> tuple[bytes | None, bytes]:
     return None, b""
 
 
-def has_answer(data: bytes) -> bool:
-    """Say whether a whole answer is there, not counting a 100 Continue."""
-    return any(reply.status >= 200 for reply in replies(data))
+def has_answer(data: bytes, count: int = 1) -> bool:
+    """Say whether so many whole answers are there, not counting a 100 Continue."""
+    return sum(reply.status >= 200 for reply in replies(data)) >= count
 
 
 def outcome_of(received: Received) -> str:
@@ -176,12 +173,12 @@ def outcome_of(received: Received) -> str:
 
     "413" is an answer of the application, held to the contract's form; "413 page" one for people; "413 bare" the
     server's own; "closed" is a connection that was ended without an answer, "held" one that was not.
-    Several answers on one connection are joined by a plus.
+    Several answers on one connection are joined by a plus: "3 x 401 + 400 bare".
     """
     found = [_outcome(reply) for reply in replies(received.data) if reply.status >= 200]
     if not found:
         return "closed" if received.closed else "held"
-    return " + ".join(found)
+    return " + ".join(f"{count} x {each}" if count > 1 else each for each, count in Counter(found).items())
 
 
 def _outcome(reply: Reply) -> str:
