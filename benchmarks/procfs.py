@@ -35,6 +35,11 @@ def peak_mib(pid: int) -> float:
     return _kibibytes(pid, "status", "VmHWM") / 1024
 
 
+def resident_mib(pid: int) -> float:
+    """Return what a process has resident now, shared pages included; 0 if it is gone."""
+    return _kibibytes(pid, "status", "VmRSS") / 1024
+
+
 def proportional_mib(pids: Iterable[int]) -> float:
     """Return what processes occupy together now: memory that several share is counted once."""
     return sum(_kibibytes(pid, "smaps_rollup", "Pss") for pid in pids) / 1024

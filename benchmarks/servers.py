@@ -59,7 +59,7 @@ _ALL = (
     ),
     Server(
         "uvicorn",
-        f"uvicorn and a2wsgi, {WEB_PROCESSES} processes",
+        f"uvicorn, {WEB_PROCESSES} processes",
         _command("uvicorn", "flowplatform.asgi:application", "--host", HOST, "--port", "{port}", "--lifespan", "off",
                  "--workers", str(WEB_PROCESSES), "--loop", "uvloop", "--http", "httptools", "--no-access-log",
                  "--log-level", "warning"),

@@ -45,13 +45,6 @@ class Conflict(exceptions.APIException):
         self.details = details
 
 
-class PayloadTooLarge(exceptions.APIException):
-    """413: the body exceeds the contract's limit."""
-
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_code = "payload_too_large"
-
-
 class Unavailable(exceptions.APIException):
     """503: the database or a connection to it is not to be had; nothing was written."""
 
@@ -85,6 +78,7 @@ _CODES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     409: "conflict",
     413: "payload_too_large",
     415: "unsupported_media_type",
@@ -207,13 +201,19 @@ def _wait(exc: exceptions.Throttled) -> int:
 
 
 def _answer(
-    request: HttpRequest, code: int, message: str, headers: Mapping[str, str] | None = None, **shown: Any
+    request: HttpRequest,
+    code: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    page: int | None = None,
+    **shown: Any,
 ) -> HttpResponse:
-    """Answer outside DRF: the envelope for the API, the error page for people."""
+    """Answer outside DRF: the envelope for the API, the error page for people (that of the code without `page`)."""
     if request.path.startswith("/api/"):
         body = orjson.dumps(envelope(request, message=message, code=_CODES[code]))
         return HttpResponse(body, status=code, content_type="application/json", headers=headers)
-    response = render(None, f"{code}.html", {"request_id": request_id_of(request), **shown}, status=code)
+    response = render(None, f"{page or code}.html", {"request_id": request_id_of(request), **shown}, status=code)
     for name, value in (headers or {}).items():
         response[name] = value
     return response
@@ -232,6 +232,11 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """handler404: also for API paths that no route knows."""
     return _answer(request, 404, _NOT_FOUND)
+
+
+def refused(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    """The answer to a request whose body is not read; people get the page for requests that make no sense."""
+    return _answer(request, status, message, page=400)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -22,7 +22,6 @@ from flowplatform import role  # isort: skip
 import argparse
 import asyncio
 import resource
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -30,13 +29,12 @@ from typing import Any
 
 from autobahn.websocket.protocol import PreparedMessage
 from daphne.cli import CommandLineInterface
-from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from django.conf import settings
-from twisted.internet import defer, reactor, tcp
-from twisted.internet.interfaces import IPushProducer
-from twisted.web.http import HTTPChannel
-from zope.interface import implementer
+from twisted.internet import defer, tcp
+
+from flowplatform.bodies import READER_SECONDS, REFUSED
+from flowplatform.flow_control import FlowControl
+from flowplatform.live_http import BoundedFactory, BoundedRequest
 
 SEND_NOW = "flowplatform.send_now"  # the extension's name; notifications/consumers.py asks for it
 RESTART = 1012
@@ -51,27 +49,6 @@ MESSAGE_BYTES = 4096  # of what a client says over a socket, to which we do not 
 DRAIN_SECONDS = 5.0  # for requests that are being answered
 OPEN_FILES = 8_192  # every socket is one, and SOCKETS_PER_PROCESS are allowed; a usual shell gives us 1,024
 FRAMES_KEPT = 16  # encoded; sockets of a flow are sent the same few at the same time
-
-
-@implementer(IPushProducer)
-class FlowControl:
-    """Told by a transport when its buffer is full and when it is empty again."""
-
-    def __init__(self) -> None:
-        self.writable = asyncio.Event()
-        self.writable.set()
-
-    def pauseProducing(self) -> None:  # noqa: N802  (Twisted's name)
-        """The buffer is full."""
-        self.writable.clear()
-
-    def resumeProducing(self) -> None:  # noqa: N802
-        """The buffer is empty."""
-        self.writable.set()
-
-    def stopProducing(self) -> None:  # noqa: N802
-        """The connection is gone: nobody has to wait any more."""
-        self.writable.set()
 
 
 @lru_cache(FRAMES_KEPT)
@@ -120,73 +97,12 @@ class FlowControlledProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.dropConnection(abort=True)
 
 
-class ImpatientChannel(HTTPChannel):
-    """A connection that is waited for until it begins to ask."""
-
-    def connectionMade(self) -> None:  # noqa: N802
-        """Wait for its first line."""
-        super().connectionMade()  # type: ignore[no-untyped-call]
-        self.factory.wait_for(self)
-
-    def connectionLost(self, reason: Any = None) -> None:  # noqa: N802
-        """It has gone by itself."""
-        self.factory.heard_of(self)
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-
-
-class Request(WebRequest):  # type: ignore[misc]
-    """A request whose first line is there, and whose client hears of it when its answer breaks."""
-
-    def __init__(self, channel: ImpatientChannel, *args: Any, **kwargs: Any) -> None:
-        channel.factory.heard_of(channel)
-        super().__init__(channel, *args, **kwargs)
-
-    def handle_exception(self, exception: Exception) -> None:
-        """Answer 500, or cut the connection if an answer has begun: without its end it is known to be broken."""
-        if not self._response_started:
-            super().handle_exception(exception)
-        elif not self.finished and self.channel is not None:
-            self.transport.abortConnection()
-
-
-class ImpatientFactory(HTTPFactory):  # type: ignore[misc]
-    """Makes the connections, and cuts those that do not begin to ask."""
-
-    protocol = ImpatientChannel
-
-    def __init__(self, server: "LiveServer") -> None:
-        super().__init__(server)
-        self._silent: dict[ImpatientChannel, Any] = {}  # and the calls that will cut them; the oldest first
-
-    def buildProtocol(self, addr: Any) -> ImpatientChannel:  # noqa: N802
-        """Make a connection."""
-        channel: ImpatientChannel = super().buildProtocol(addr)
-        channel.requestFactory = Request  # type: ignore[assignment]
-        return channel
-
-    def wait_for(self, channel: ImpatientChannel) -> None:
-        """Give a new connection a few seconds, or cut the oldest of too many."""
-        self._silent[channel] = reactor.callLater(self.server.websocket_connect_timeout, self._cut, channel)
-        if len(self._silent) > settings.SOCKETS_WAITING:
-            self._cut(next(iter(self._silent)))
-
-    def heard_of(self, channel: ImpatientChannel) -> None:
-        """Wait no more."""
-        waiting = self._silent.pop(channel, None)
-        if waiting is not None and waiting.active():
-            waiting.cancel()
-
-    def _cut(self, channel: ImpatientChannel) -> None:
-        self.heard_of(channel)
-        channel.forceAbortClient()  # type: ignore[no-untyped-call]
-
-
 class LiveServer(server.Server):  # type: ignore[misc]
     """Daphne's server with back-pressure, little patience and an orderly end."""
 
     def run(self) -> None:
+        server.HTTPFactory = BoundedFactory
         WebSocketFactory.protocol = FlowControlledProtocol
-        server.HTTPFactory = ImpatientFactory
         self._ports: list[Any] = []
         super().run()
 
@@ -195,30 +111,39 @@ class LiveServer(server.Server):  # type: ignore[misc]
         super().listen_success(port)
         self._ports.append(port)
 
-    def timeout_checker(self) -> None:
-        """Cut requests that are not complete in time, too: a byte now and then would keep them for ever."""
-        for request, details in list(self.connections.items()):
-            is_incomplete = isinstance(request, WebRequest) and not hasattr(request, "request_start")
-            if is_incomplete and time.time() - details["connected"] > REQUEST_SECONDS and request.channel:
-                request.channel.forceAbortClient()
-        super().timeout_checker()
-
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> "asyncio.Queue[Any] | None":
-        """Offer sockets a way to send without waiting, as an ASGI extension."""
+        """Offer sockets a way to send without waiting, as an ASGI extension; say why a request was refused."""
         if isinstance(protocol, FlowControlledProtocol):
             scope["extensions"] = {SEND_NOW: protocol.send_now}
+        elif protocol.refused is not None:
+            scope[REFUSED] = protocol.refused
         queue: asyncio.Queue[Any] | None = super().create_application(protocol, scope)
         return queue
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
-        """Pass a message on to the client; a socket's message waits until the client has read the ones before."""
+        """Pass a message on to the client; a part of something waits until the client has read the ones before."""
         flow_control = getattr(protocol, "flow_control", None)
-        if flow_control is None or message["type"] != "websocket.send":
-            await super().handle_reply(protocol, message)
+        if isinstance(protocol, BoundedRequest) and message.get("more_body"):
+            await self._until_read(protocol)
+        elif flow_control is not None and message["type"] == "websocket.send":
+            if not flow_control.writable.is_set():
+                await flow_control.writable.wait()
+            protocol.serverSend(message["text"])
             return
-        if not flow_control.writable.is_set():
-            await flow_control.writable.wait()
-        protocol.serverSend(message["text"])
+        await super().handle_reply(protocol, message)
+
+    async def _until_read(self, request: BoundedRequest) -> None:
+        """Wait for the client, but not for one that reads nothing: the thread that answers waits with us.
+
+        Raises ConnectionResetError if there is nobody to read.
+        """
+        if not request.flow_control.writable.is_set():
+            try:
+                await asyncio.wait_for(request.flow_control.writable.wait(), READER_SECONDS)
+            except TimeoutError:
+                request.abort()
+        if "disconnected" in self.connections.get(request, {"disconnected": True}):
+            raise ConnectionResetError
 
     def kill_all_applications(self) -> "defer.Deferred[None]":
         """At shutdown: end in order, and cancel what does not end by itself."""

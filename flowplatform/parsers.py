@@ -7,18 +7,18 @@ from typing import IO, Any
 import orjson
 from rest_framework.parsers import BaseParser
 
-from flowplatform.errors import BadRequest, PayloadTooLarge, Unprocessable
+from flowplatform.errors import BadRequest, Unprocessable
 
-MAX_BODY_BYTES = 1024 * 1024
 MAX_DEPTH = 16
 
 _CONTAINERS = (dict, list)
 
 
 class StrictJSONParser(BaseParser):
-    """Parses a body of at most 1 MiB and 16 levels, without NaN, Infinity, lone surrogates and NUL characters.
+    """Parses a body of at most 16 levels, without NaN, Infinity, lone surrogates and NUL characters.
 
-    Raises 413 for a body over the limit, 400 for one that is not JSON, 422 for a value that no field may hold.
+    Raises 400 for one that is not JSON, 422 for a value that no field may hold. How large it is was looked at before
+    (`flowplatform/bodies.py`).
     """
 
     media_type = "application/json"
@@ -26,10 +26,7 @@ class StrictJSONParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        body = stream.read(MAX_BODY_BYTES + 1)
-        if len(body) > MAX_BODY_BYTES:
-            raise PayloadTooLarge(f"The body exceeds {MAX_BODY_BYTES} bytes.")
-        return parse_json(body)
+        return parse_json(stream.read())
 
 
 def parse_json(body: bytes) -> Any:

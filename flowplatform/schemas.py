@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from flowplatform.errors import Unprocessable
 
 PROBLEMS_SHOWN = 100
+PROBLEMS_LISTED = 1_000  # to be shown: pydantic lists all or none, and a body of 1 MiB can have 80,000
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -95,5 +96,7 @@ def path_identifier(name: str, text: str) -> UUID:
 
 
 def _problems(error: ValidationError, prefix: tuple[str, ...]) -> list[dict[str, Any]]:
+    if error.error_count() > PROBLEMS_LISTED:
+        return [{"loc": [*prefix], "msg": f"There are {error.error_count()} problems", "type": "too_many_problems"}]
     problems = error.errors(include_url=False, include_context=False, include_input=False)[:PROBLEMS_SHOWN]
     return [{"loc": [*prefix, *problem["loc"]], "msg": problem["msg"], "type": problem["type"]} for problem in problems]

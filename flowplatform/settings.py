@@ -53,6 +53,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "flowplatform.middleware.RequestIdMiddleware",
+    "flowplatform.bodies.BodyMiddleware",
     "flowplatform.middleware.TenancyMiddleware",
     "flowplatform.middleware.AuditMiddleware",
     "flowplatform.middleware.ContentSecurityPolicyMiddleware",

@@ -1,4 +1,4 @@
-"""`python -m flowplatform.web`: the web role, Django's WSGI handler behind granian.
+"""`python -m flowplatform.web`: the web role, Django's WSGI handler behind granian (`flowplatform/rsgi.py`).
 
 Few threads: a request of ours is Python more than it is waiting, and Python runs on one core per process. Each keeps a
 database connection.
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from flowplatform.rsgi import WebApplication
+
 # A connection that says nothing for so long is closed. Longer than a proxy keeps an idle one (30 s in
 # deploy/nginx.conf): were it shorter, a request could be sent into a connection that is just being closed, and a POST
 # is not repeated. A minute is the most that granian takes.
 IDLE_SECONDS = 60
-THREAD_IDLE_SECONDS = 600  # a thread takes its database connection with it; this too is granian's most
 KILL_SECONDS = 8  # for requests at shutdown; a container and `up` give us ten
 
 
@@ -51,6 +52,24 @@ def behind_proxy() -> "WSGIApplication":
     return serve
 
 
+def direct_target() -> "WebApplication":
+    """Return what granian runs where clients come by themselves."""
+    from flowplatform.wsgi import application
+
+    return _served(application)
+
+
+def proxied_target() -> "WebApplication":
+    """Return what granian runs behind a proxy."""
+    return _served(behind_proxy())
+
+
+def _served(application: "WSGIApplication") -> "WebApplication":
+    from flowplatform.rsgi import WebApplication
+
+    return WebApplication(application, settings.WEB_THREADS)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     options = argparse.ArgumentParser(prog="python -m flowplatform.web", description=__doc__)
@@ -70,14 +89,12 @@ def parser() -> argparse.ArgumentParser:
 def server_of(given: argparse.Namespace) -> MPServer:
     """Return the server as the command line asks for it."""
     return MPServer(
-        target="flowplatform.web:behind_proxy" if given.behind_proxy else "flowplatform.wsgi:application",
-        factory=given.behind_proxy,
+        target=f"flowplatform.web:{'proxied' if given.behind_proxy else 'direct'}_target",
+        factory=True,
         address=given.bind,
         port=given.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
         workers=given.processes,
-        blocking_threads=settings.WEB_THREADS,
-        blocking_threads_idle_timeout=THREAD_IDLE_SECONDS,
         runtime_mode=RuntimeModes.mt,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000),

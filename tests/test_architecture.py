@@ -28,6 +28,7 @@ FOUNDATION = frozenset(
     for name in (
         "admin_lists",
         "background",
+        "bodies",
         "current_request",
         "cursors",
         "embedded",
@@ -35,6 +36,8 @@ FOUNDATION = frozenset(
         "env",
         "errors",
         "fields",
+        "flow_control",
+        "gateway",
         "ids",
         "logfiles",
         "logs",
