@@ -41,7 +41,6 @@ RESTART = 1012
 CLOSE_SECONDS = 0.3  # at shutdown, for the close frames to leave
 SLOW_CLOSE_SECONDS = 10  # for a slow client to read up to its close frame, before the connection is cut
 HANDSHAKE_SECONDS = 5  # for a connection to begin to ask, and for a socket to be accepted
-REQUEST_SECONDS = 30  # for a request to come in, with its body
 ANSWER_SECONDS = 300  # for a request to be answered to its end; exports are long
 PING_SECONDS = 20  # a socket that said nothing for so long is asked whether it is there
 PONG_SECONDS = 30  # for it to answer
