@@ -22,15 +22,21 @@ LIMITS = [(row[1], row[3].strip("`")) for row in ROWS if row[3].startswith("`")]
 
 # How often something is done or looked at, which keeps nobody from anything.
 PACES = {
+    "flowplatform.audit.floods.WINDOW_SECONDS",
+    "flowplatform.env.HSTS_SECONDS",
     "flowplatform.errors.RETRY_AFTER_SECONDS",
+    "flowplatform.metrics._LAG_SECONDS",
+    "flowplatform.metrics._REQUEST_SECONDS",
     "flowplatform.postgresql.base._LOOK_SECONDS",
     "flowplatform.supervisor._WATCH_SECONDS",
     "flowplatform.demo.api.RETRY_BASE_SECONDS",
+    "notifications.guard.LOOK_SECONDS",
     "notifications.hub.HEARTBEAT_SECONDS",
     "notifications.hub.LOOK_SECONDS",
     "notifications.notifier.GATHER_SECONDS",
     "notifications.notifier.PAUSE_SECONDS",
     "notifications.organization_feed.PAUSE_SECONDS",
+    "settings.SECURE_HSTS_SECONDS",
 }
 PACED = ("flowplatform.replay.", "flowplatform.demo.worker.")  # what they play, and how often they look
 
