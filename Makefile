@@ -4,6 +4,7 @@
 #   make test    ARGS="-k status"
 #   make replay  FILE=trace.json SPEED=60 ARGS="--executions 3"
 #   make fuzz    EXAMPLES=200      the API with random data, longer than `make test` does
+#   make abuse   ARGS="-k body"    hostile requests and frames in full size, and the table of docs/abuse.md (ten minutes)
 #   make openapi                   writes openapi.yaml
 #   make bench   ARGS="--only 'status:10:*'"    throughput, times and memory beside bare SQL (ten minutes)
 #   make bench-growth ARGS="--rows 1000000"     the same with a hundred times the rows (a quarter of an hour, 6 GB)
@@ -21,7 +22,7 @@ ifneq ($(shell $(RUN) -c 'print(1)' 2>/dev/null),1)
 $(VENV)/.installed: remake
 endif
 
-.PHONY: help up test fuzz replay bench bench-growth bench-live screenshots openapi lint lock clean remake
+.PHONY: help up test fuzz abuse replay bench bench-growth bench-live screenshots openapi lint lock clean remake
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^An environment/,$$d'
@@ -34,6 +35,9 @@ test: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(RUN) -m pytest tests/test_fuzz.py tests/test_odd_requests.py --timeout 0 $(ARGS)
+
+abuse: $(VENV)/.installed-dev
+	@ABUSE=whole exec $(RUN) -m pytest -q tests/abuse $(ARGS)
 
 replay: $(VENV)/.installed
 	@test -n "$(FILE)" || { echo "Say which trace to play: make replay FILE=trace.json" >&2; exit 1; }
