@@ -22,6 +22,8 @@ from tests.builders import make_execution, make_flow, make_organization, make_to
 from tests.test_admin import staff_who_may
 from tests.test_plans import nodes, plans, table_of
 
+pytestmark = pytest.mark.usefixtures("as_owner")  # before everything that is in a transaction
+
 NOON = datetime(2031, 5, 6, 12, 0, 30, tzinfo=UTC)  # no other test's rows are of that time
 
 
@@ -33,7 +35,7 @@ def staff(db: None) -> Client:
 
 
 @pytest.fixture
-def empty(as_owner: None, db: None) -> None:
+def empty(db: None) -> None:
     """No history but that of the test, which is rolled back with it."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM executions_taskstatus")
@@ -231,7 +233,7 @@ def test_a_part_that_fails_leaves_the_others(
 
 
 @pytest.fixture
-def filled(as_owner: None, organization: Organization) -> None:
+def filled(organization: Organization) -> None:
     """A history that is longer than the sample by far."""
     run = run_of(organization)
     with connection.cursor() as cursor:

@@ -10,10 +10,10 @@ RESULT = Path(__file__).parent / "latest.json"
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the machine, and a table for each kind of attack."""
-    rows = result["rows"]
+    rows, machine = result["rows"], result["machine"]
     slowest = max(row["bystander_ms"] or 0 for row in rows)
     yield (
-        f"{result['cores']} cores of {result['cpu']}, {result['memory_mib'] / 1024:.0f} GiB, Python "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_mib'] / 1024:.0f} GiB, Python "
         f"{result['python']}, {result['measured_at'][:10]}: {len(rows)} attacks. Memory grew by "
         f"{max(row['growth_mib'] for row in rows):.0f} MiB at the most. The next good request took "
         f"{max(row['good_ms'] for row in rows):.0f} ms at the longest, and a bystander's meanwhile {slowest:.0f} ms. "
