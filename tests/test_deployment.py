@@ -211,7 +211,7 @@ def test_web_accepts_its_command_and_believes_the_proxy() -> None:
     assert [program, flag, module] == ["python", "-m", "flowplatform.web"]
     given = web.parser().parse_args(arguments)
     assert (given.bind, given.port, given.behind_proxy) == ("0.0.0.0", 8000, True)
-    assert web.server_of(given).blocking_threads == settings.WEB_THREADS
+    assert web.server_of(given).workers == given.processes
 
 
 @pytest.mark.usefixtures("django_db_setup")
