@@ -19,22 +19,24 @@ from daphne import server  # installs the asyncio reactor; has to come before an
 
 from flowplatform import role  # isort: skip
 
-import argparse
-import asyncio
-import resource
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import lru_cache
-from typing import Any
+role.claim("live")  # before anything asks for it: whose rows are shown to whom says nothing, and who is counted
 
-from autobahn.websocket.protocol import PreparedMessage
-from daphne.cli import CommandLineInterface
-from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from twisted.internet import defer, tcp
+import argparse  # noqa: E402
+import asyncio  # noqa: E402
+import resource  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from contextlib import suppress  # noqa: E402
+from functools import lru_cache  # noqa: E402
+from typing import Any  # noqa: E402
 
-from flowplatform.bodies import READER_SECONDS, REFUSED
-from flowplatform.flow_control import FlowControl
-from flowplatform.live_http import BoundedFactory, BoundedRequest
+from autobahn.websocket.protocol import PreparedMessage  # noqa: E402
+from daphne.cli import CommandLineInterface  # noqa: E402
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol  # noqa: E402
+from twisted.internet import defer, tcp  # noqa: E402
+
+from flowplatform.bodies import READER_SECONDS, REFUSED  # noqa: E402
+from flowplatform.flow_control import FlowControl  # noqa: E402
+from flowplatform.live_http import BoundedFactory, BoundedRequest  # noqa: E402
 
 SEND_NOW = "flowplatform.send_now"  # the extension's name; notifications/consumers.py asks for it
 RESTART = 1012
@@ -209,7 +211,6 @@ def _allow_open_files() -> None:
 
 def main(arguments: list[str]) -> None:
     """Serve. Takes Daphne's options; clients have nothing to say over a socket, so a large frame ends it."""
-    role.claim("live")
     _allow_open_files()
     Live().run([*_limits(), "--no-server-name", "--verbosity", "0", *arguments, "flowplatform.asgi:application"])
 
