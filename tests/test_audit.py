@@ -25,7 +25,7 @@ from executions.tasks import keep_history
 from flowplatform.accounts import refusals
 from flowplatform.accounts.models import Membership, Organization, ServiceAccount, ServiceToken, User
 from flowplatform.accounts.services import ensure_member
-from flowplatform.accounts.sockets import actor_of_scope
+from flowplatform.accounts.sockets import visitor_of_scope
 from flowplatform.audit import floods, sign_ins
 from flowplatform.audit.authors import Author, Origin, requester
 from flowplatform.audit.floods import MOST_SOURCES, Flood
@@ -517,7 +517,7 @@ def test_a_socket_with_a_wrong_credential_is_recorded(organization: Organization
     raw = make_token(organization, ["tags:write"])
     headers = [(b"authorization", f"Bearer {raw}".encode())]
     scope = {"headers": headers, "client": ["203.0.113.7", 1], "path": f"/ws/organizations/{organization.pk}"}
-    assert actor_of_scope(scope) is None
+    assert visitor_of_scope(scope) is None
     refused = news.one("credential.refused")
     assert (refused.address, refused.subject_id, refused.details["reason"]) == ("203.0.113.7", raw[:8], "not enough")
 

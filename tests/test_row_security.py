@@ -36,7 +36,7 @@ from tests.builders import (
     statuses,
     without_id,
 )
-from tests.cast import _scene as make_scene
+from tests.cast import make_scene
 from tests.servers import DATA_DIR
 from tests.stack import ROOT
 
