@@ -162,16 +162,13 @@ def test_what_is_typed_as_an_unknown_user_name_is_not_kept(db: None) -> None:
     assert PASSWORD not in str(Record.objects.values())
 
 
-def test_a_lockout_is_recorded_as_django_axes_tells_of_it(db: None) -> None:
-    user = User.objects.create(username="sina")
-    request = HttpRequest()
-    request.META["REMOTE_ADDR"] = "203.0.113.9"
+def test_a_lockout_is_recorded_once_and_not_for_every_attempt_that_follows(db: None) -> None:
+    user = User.objects.create_user("sina", password=PASSWORD)
     news = News()
-    for _ in range(5):
-        sign_ins.note_lockout(sender="axes", request=request, username="sina", ip_address="203.0.113.9")
-    (lockout,) = news
-    assert (lockout.action, lockout.outcome, lockout.address) == ("sign_in.lockout", "refused", "203.0.113.9")
-    assert lockout.subject_id == str(user.pk)
+    answers = [Client().post("/login/", {"username": "sina", "password": "x"}).status_code for _ in range(8)]
+    assert answers == [*[200] * 4, *[429] * 4]
+    (lockout,) = [record for record in news if record.action == "sign_in.lockout"]
+    assert (lockout.outcome, lockout.address, lockout.subject_id) == ("refused", "127.0.0.1", str(user.pk))
 
 
 # --- Who may do what -----------------------------------------------------------------------------------------------
@@ -551,9 +548,10 @@ def test_failed_sign_ins_are_bounded_by_person_and_address(
     for number in range(12):
         for name in ("vera", "tom", f"nobody-{number}"):
             Client().post("/login/", {"username": name, "password": "x"})
-    assert [(record.subject_text, record.details["count"]) for record in news] == [
-        *((name, 1) for name in ("vera", "tom", "unknown user name")),
-        *((name, 10) for name in ("vera", "tom", "unknown user name")),
+    assert [(record.action, record.subject_text, record.details["count"]) for record in news] == [
+        *(("sign_in", name, 1) for name in ("vera", "tom", "unknown user name")),
+        *(("sign_in.lockout", name, 1) for name in ("vera", "tom")),
+        *(("sign_in", name, 10) for name in ("vera", "tom", "unknown user name")),
     ]
 
 

@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from flowplatform.accounts.models import Organization, ServiceToken, User
 from flowplatform.demo.credentials import ensure_demo
-from flowplatform.embedded import owner_database_url, redis_url
+from flowplatform.embedded import database_url, owner_database_url, redis_url
 from tests.leftovers import processes_of
 from tests.servers import DATA_DIR
 from tests.stack import ROOT, free_port, wait_until
@@ -258,7 +258,8 @@ def test_numbers_that_cannot_be_are_one_sentence(arguments: tuple[str, ...], sen
 
 
 def test_more_web_processes_than_the_database_has_connections_for_are_one_sentence(data_dir: Path) -> None:
-    ours = {**INSTALLATION, "DATABASE_URL": owner_database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR)}
+    ours = {**INSTALLATION, "OWNER_DATABASE_URL": owner_database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR)}
+    ours["DATABASE_URL"] = database_url(DATA_DIR)
     failed = manage(
         "up", "--port", str(free_port()), "--web-processes", "100", "--data-dir", data_dir, environment=ours
     )
