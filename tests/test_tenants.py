@@ -171,7 +171,7 @@ def answer_of(response: HttpResponseBase, sent: Iterable[Any]) -> Answer:
         return _FLEETING.sub("{fleeting}", echo.sub("{sent}", text))
 
     headers = {name: plain(text) for name, text in response.headers.items() if name not in _NOT_COMPARED}
-    headers |= {name: "{counted}" for name in _COUNTED & headers.keys()}
+    headers |= dict.fromkeys(_COUNTED & headers.keys(), "{counted}")
     headers |= {f"cookie {name}": plain(morsel.OutputString()) for name, morsel in response.cookies.items()}
     content = content_of(response).replace(response.headers["X-Request-ID"], "{request}")
     return response.status_code, headers, plain(content)
