@@ -52,21 +52,21 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "flowplatform.middleware.RequestIdMiddleware",
+    "flowplatform.middleware.requests.RequestIdMiddleware",
     "flowplatform.bodies.BodyMiddleware",
-    "flowplatform.middleware.TenancyMiddleware",
-    "flowplatform.middleware.AuditMiddleware",
-    "flowplatform.middleware.ContentSecurityPolicyMiddleware",
-    "flowplatform.middleware.OperationsMiddleware",
+    "flowplatform.middleware.database.TenancyMiddleware",
+    "flowplatform.middleware.refusals.AuditMiddleware",
+    "flowplatform.middleware.policy.ContentSecurityPolicyMiddleware",
+    "flowplatform.middleware.requests.OperationsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "flowplatform.middleware.UnavailableMiddleware",
-    "flowplatform.middleware.SessionMiddleware",
+    "flowplatform.middleware.database.UnavailableMiddleware",
+    "flowplatform.middleware.people.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "flowplatform.middleware.AuthenticationMiddleware",
-    "flowplatform.middleware.RateLimitMiddleware",
-    "flowplatform.middleware.MessageMiddleware",
+    "flowplatform.middleware.people.AuthenticationMiddleware",
+    "flowplatform.middleware.limits.RateLimitMiddleware",
+    "flowplatform.middleware.people.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",  # the last, as it asks: it replaces what a locked sign-in was answered
 ]

@@ -33,7 +33,7 @@ processes = Gauge(
     multiprocess_mode="livesum",
 )
 
-# --- HTTP (flowplatform/middleware.py) ------------------------------------------------------------------------------
+# --- HTTP (flowplatform/middleware/requests.py) -----------------------------------------------------------------
 
 http_requests = Counter(
     "flowplatform_http_requests", "Requests answered, by the pattern of their route.", ["method", "route", "status"]
