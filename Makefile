@@ -11,7 +11,7 @@
 #   make bench-live ARGS="--seconds 600"       1,000 sockets under load: times, nothing lost, memory (a minute)
 #   make faults ARGS="--only 'web*'"    processes and servers killed under load, and what held (a quarter of an hour)
 #   make screenshots PAGES="flows flow"        the pictures of docs/pages.md (half a minute)
-#   make audit                     looks both locks up among the known vulnerabilities (needs the internet)
+#   make audit                     looks the locks up among the known vulnerabilities (needs the internet)
 #   make sbom    FILE=sbom.cdx.json        writes what the platform consists of, as CycloneDX
 #   make lint    make lock    make clean
 

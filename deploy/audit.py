@@ -1,4 +1,4 @@
-"""`python deploy/audit.py`: look both locks up among the known vulnerabilities, by pip-audit.
+"""`python deploy/audit.py`: look the locks up among the known vulnerabilities, by pip-audit.
 
 Exit code 0: every package was looked up and nothing is known. 1: something is. 2: not everything could be looked up,
 which is not the same as nothing being known; with --allow-unchecked that is said and is 0, if nothing is known of the
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = ("requirements.txt", "requirements-dev.txt")
+LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-telemetry.txt")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def main() -> int:
     """Look up every lock and tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--allow-unchecked", action="store_true", help="exit 0 where the service cannot be asked")
-    parser.add_argument("--lock", type=Path, action="append", help="another file with hashes, instead of both locks")
+    parser.add_argument("--lock", type=Path, action="append", help="another file with hashes, instead of the locks")
     given = parser.parse_args()
     results = {lock.name: audit(lock) for lock in given.lock or [ROOT / name for name in LOCKS]}
     for name, result in results.items():

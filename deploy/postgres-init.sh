@@ -17,9 +17,16 @@ SET client_min_messages = warning; -- not that a role is a member already
 SELECT format('CREATE ROLE %I', name)
 FROM unnest(ARRAY['flowplatform', 'flowplatform_app', 'flowplatform_application']) AS name
 WHERE to_regrole(name) IS NULL \gexec
-ALTER ROLE flowplatform LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION PASSWORD :'owner_password';
-ALTER ROLE flowplatform_app LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :'app_password';
-ALTER ROLE flowplatform_application NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION;
+ALTER ROLE flowplatform LOGIN PASSWORD :'owner_password';
+ALTER ROLE flowplatform_app LOGIN PASSWORD :'app_password';
+ALTER ROLE flowplatform_application NOLOGIN;
+-- A new role may do nothing special. What an old one may do only a superuser can take away; whoever is none, as on a hosted
+-- server, has to be a member of the role that the database is handed to.
+SELECT format('ALTER ROLE %I NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION %s', name,
+    CASE name WHEN 'flowplatform' THEN '' ELSE 'NOCREATEDB' END)
+FROM pg_roles, unnest(ARRAY['flowplatform', 'flowplatform_app', 'flowplatform_application']) AS name
+WHERE rolname = current_user AND rolsuper \gexec
+SELECT 'GRANT flowplatform TO CURRENT_USER' FROM pg_roles WHERE rolname = current_user AND NOT rolsuper \gexec
 GRANT flowplatform_application TO flowplatform_app;
 ALTER DATABASE :"DBNAME" OWNER TO flowplatform;
 SQL

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from flowplatform.audit.authors import Author
-from flowplatform.audit.vocabulary import Action
 from flowplatform.audit.writing import drop_recorded
 from flowplatform.monthly import MonthlyTable, Partition
 
@@ -25,4 +24,4 @@ def drop_partitions(before: datetime, *, author: Author) -> Iterator[Partition]:
 
     Each drop is in the audit record, by `author`.
     """
-    return drop_recorded(_HISTORY, before, Action.HISTORY_DROPPED, author)
+    return drop_recorded(_HISTORY, before, author)

@@ -72,7 +72,7 @@ TOKEN_RETENTION_DAYS = _env.int("TOKEN_RETENTION_DAYS", 365, validate=validate.R
 # Processes of the web role on one machine.
 WEB_CONCURRENCY = _env.int("WEB_CONCURRENCY", 2, validate=validate.Range(min=1))
 DEBUG = _env.bool("DEBUG", False)
-LOG_LEVEL = _env.str("LOG_LEVEL", "INFO").upper()
+LOG_LEVEL = _env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(("DEBUG", "INFO", "WARNING", "ERROR")))
 # A line of the logs is a JSON object, or text for people.
 LOG_FORMAT = _env.str("LOG_FORMAT", "console" if EMBEDDED else "json", validate=validate.OneOf(("json", "console")))
 # A line for every request and socket; what fails is logged in any case.

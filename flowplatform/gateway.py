@@ -33,6 +33,8 @@ def environment(headers: Iterable[tuple[str, str]], **given: Any) -> "WSGIEnviro
     environ: dict[str, Any] = {**_CONSTANT, **given}
     seen = set()
     for header, value in headers:
+        if "_" in header:  # it would pass for the one with a hyphen, such as Content_Length (CVE-2015-0219)
+            continue
         name = _name(header)
         environ[name] = f"{environ[name]}{_JOINED_BY.get(name, ',')}{value}" if name in seen else value
         seen.add(name)

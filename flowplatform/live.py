@@ -7,7 +7,7 @@ comes from then on is refused, and finds another process. An answer that breaks 
 connection: Daphne would leave the client waiting for the rest.
 
 A connection has a few seconds to say what it wants, and of those that have not yet there are only so many: the one that
-has been silent for longest makes room. So idle connections cannot keep others out.
+has been silent for longest makes room. So connections that never asked cannot keep others out.
 
 A text that many sockets are sent is made a frame once, and goes to the kernel at once. By autobahn's and the reactor's
 way, with a round of the event loop and of the socket's task for each, it takes several times as long.

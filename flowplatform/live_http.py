@@ -34,7 +34,7 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
 
     def process(self) -> Any:
         """Have it answered, and hear whether the client reads; a socket has its own way."""
-        if not self.requestHeaders.hasHeader(b"Upgrade"):
+        if self.requestHeaders.getRawHeaders(b"Upgrade", [b""])[0].lower() != b"websocket":
             self.registerProducer(self.flow_control, True)
         return super().process()
 
@@ -49,6 +49,13 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
             super().handle_exception(exception)
         elif not self.finished and self.channel is not None:
             self.transport.abortConnection()
+
+    def check_timeouts(self) -> None:
+        """Cut an answer that takes too long once it has begun: Daphne would end it as if it were whole."""
+        if self._response_started and self.duration() > self.server.http_timeout:
+            self.abort()
+        else:
+            super().check_timeouts()
 
     def abort(self) -> None:
         """Cut the connection, with what lies in its buffer."""

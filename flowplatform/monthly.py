@@ -11,7 +11,7 @@ than `PATIENCE` at a time: between two attempts the others go on.
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -96,14 +96,9 @@ class MonthlyTable:
         """Return the partitions that lie wholly before a moment; never the default one."""
         return [partition for partition in self.partitions() if partition.end is not None and partition.end <= before]
 
-    def drop(self, before: datetime, also: Callable[[Partition], None] | None = None) -> Iterator[Partition]:
-        """Drop the partitions that lie wholly before a moment; yield each when it is gone. Raises TableBusyError.
-
-        `also` is what belongs into the transaction of each drop.
-        """
-        for partition in self.old(before):
-            _patiently(lambda partition=partition: self._drop(partition, also))  # type: ignore[misc]
-            yield partition
+    def drop(self, partition: Partition) -> None:
+        """Drop a month that is over, if nobody else has. It leaves an audit record. Raises TableBusyError."""
+        _patiently(lambda: _run(f"SELECT flowplatform_drop_partition('{self.name}', '{partition.name}')"))
 
     @transaction.atomic
     def _add(self, month: datetime) -> str | None:
@@ -127,11 +122,6 @@ class MonthlyTable:
 
     def _step(self, step: str, month: datetime) -> None:
         _run(f"SELECT flowplatform_partition_step('{self.name}', '{step}', '{month.isoformat()}')")
-
-    def _drop(self, partition: Partition, also: Callable[[Partition], None] | None) -> None:
-        _run(f"SELECT flowplatform_drop_partition('{self.name}', '{partition.name}')")
-        if also:
-            also(partition)
 
 
 def month_of(moment: datetime) -> datetime:

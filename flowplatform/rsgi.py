@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import select
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -55,16 +56,18 @@ class WebApplication:
         environ = _environ(scope)
         await _read_body(environ, protocol)
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pool.submit(copy_context().run, self._answer, environ, protocol, answered)
+        self._pool.submit(copy_context().run, self._answer, environ, protocol, answered, scope.client)
         await answered
 
-    def _answer(self, environ: "WSGIEnvironment", protocol: "HTTPProtocol", answered: "asyncio.Future[None]") -> None:
+    def _answer(
+        self, environ: "WSGIEnvironment", protocol: "HTTPProtocol", answered: "asyncio.Future[None]", client: str
+    ) -> None:
         """Answer a request, in a thread. If anything goes wrong before the answer leaves, granian says 500."""
         loop = answered.get_loop()
         try:
             with answer_of(self._application, environ) as answer:
                 if answer.is_streamed:
-                    _stream(answer, protocol, loop)
+                    _stream(answer, protocol, loop, client)
                 else:
                     protocol.response_bytes(answer.status, answer.headers, b"".join(answer.parts))
         except Exception:
@@ -139,7 +142,7 @@ async def _chunks(protocol: "HTTPProtocol") -> bytes:
 # --- A streamed answer ----------------------------------------------------------------------------------------------
 
 
-def _stream(answer: Answer, protocol: "HTTPProtocol", loop: asyncio.AbstractEventLoop) -> None:
+def _stream(answer: Answer, protocol: "HTTPProtocol", loop: asyncio.AbstractEventLoop, client: str) -> None:
     """Send an answer that comes in parts, each at once, but no faster than the client reads them.
 
     granian's stream takes whatever it is given and keeps it until it has left. A file it reads as it goes, and a pipe
@@ -151,7 +154,7 @@ def _stream(answer: Answer, protocol: "HTTPProtocol", loop: asyncio.AbstractEven
     gone = asyncio.run_coroutine_threadsafe(_end_of(protocol), loop)
     with _pipe() as path:
         protocol.response_file(answer.status, answer.headers, str(path))
-        _write(path, answer.parts, gone)
+        _write(path, answer.parts, gone, client)
     gone.cancel()
 
 
@@ -167,8 +170,8 @@ def _pipe() -> Iterator[Path]:
         yield path
 
 
-def _write(path: Path, parts: Iterable[bytes], gone: "Future[None]") -> None:
-    """Write into a pipe that is read at the other end; stop when it is not any more."""
+def _write(path: Path, parts: Iterable[bytes], gone: "Future[None]", client: str) -> None:
+    """Write into a pipe that is read at the other end; stop when it is not any more, and cut a client that stalls."""
     descriptor = _opened(path, gone)
     if descriptor is None:
         return
@@ -180,6 +183,7 @@ def _write(path: Path, parts: Iterable[bytes], gone: "Future[None]") -> None:
             while rest:
                 if not writable.poll(READER_SECONDS * 1_000):
                     logger.warning("a client read nothing of its answer for %s s", READER_SECONDS)
+                    _cut(client)
                     return
                 rest = rest[os.write(descriptor, rest) :]
     except BrokenPipeError:
@@ -197,3 +201,23 @@ def _opened(path: Path, gone: "Future[None]") -> int | None:
         except OSError:  # ENXIO: not yet
             time.sleep(0.005)
     return None
+
+
+def _cut(client: str) -> None:
+    """End the connection of a client (`address:port`), for which granian has no way.
+
+    The end of the pipe alone would look like the end of the answer, and a file that broke off like a whole one.
+    """
+    for path in Path("/dev/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile, or connected to nobody
+            if path.is_socket():
+                with socket.socket(fileno=os.dup(int(path.name))) as connection:
+                    if _peer_of(connection) == client:
+                        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _peer_of(connection: socket.socket) -> str | None:
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    host, port, *_ = connection.getpeername()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

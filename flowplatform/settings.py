@@ -104,7 +104,7 @@ DATABASE_IDLE_IN_TRANSACTION_SECONDS = 15
 # The longest that a connection is waited for when it says nothing at all (flowplatform/postgresql): the server is gone
 # without a word, or something in between swallows. A worker's task moves rows of the history in one statement.
 DATABASE_SERVING_ANSWER_SECONDS = 7
-DATABASE_WORKER_ANSWER_SECONDS = 600
+DATABASE_WORKER_ANSWER_SECONDS = 1_800
 DATABASE_ANSWER_SECONDS = {
     "web": DATABASE_SERVING_ANSWER_SECONDS,
     "live": DATABASE_SERVING_ANSWER_SECONDS,

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Generic, TypeVar, cast
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -61,6 +61,25 @@ class PlainConsumer(AsyncConsumer):  # type: ignore[misc]
 
     channel_layer_alias = "none"
 
+    crowd: ClassVar[Crowd] = Crowd()  # of all kinds together
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._place = ExitStack()
+
+    def take_place(self) -> str:
+        """Count among the sockets of an address until the connection has ended, and return the address.
+
+        One that was refused goes on to count: it takes its client's time to say goodbye. Raises TooManySockets.
+        """
+        address = Opening.of(self.scope).address
+        self._place.enter_context(self.crowd.from_address(address))
+        return address
+
+    def leave_place(self) -> None:
+        """Count no more."""
+        self._place.close()
+
     async def dispatch(self, message: dict[str, Any]) -> None:
         await getattr(self, get_handler_name(message))(message)
 
@@ -73,12 +92,18 @@ class UnknownConsumer(PlainConsumer):
 
     async def websocket_connect(self, message: dict[str, Any]) -> None:
         """Say that there is no such thing."""
-        metrics.socket_closes.labels("none", UNKNOWN).inc()
+        code = UNKNOWN
+        try:
+            self.take_place()
+        except TooManySockets:
+            code = TOO_MANY
+        metrics.socket_closes.labels("none", code).inc()
         await self.send({"type": "websocket.accept"})
-        await self.send({"type": "websocket.close", "code": UNKNOWN})
+        await self.send({"type": "websocket.close", "code": code})
 
     async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         """End the consumer."""
+        self.leave_place()
         raise StopConsumer
 
 
@@ -88,8 +113,6 @@ class FeedConsumer(PlainConsumer, Generic[F]):
     kind: ClassVar[type[Feed]]
 
     _hubs: ClassVar[dict[asyncio.AbstractEventLoop, Hub]] = {}
-    _crowd: ClassVar[Crowd] = Crowd()
-
     _session: asyncio.Task[None]
     _close_code: int | None = None
     _left_with = "client"
@@ -114,6 +137,7 @@ class FeedConsumer(PlainConsumer, Generic[F]):
         self._left_with = "server" if message.get("code") == RESTART else "client"
         self._session.cancel()
         await asyncio.gather(self._session, return_exceptions=True)
+        self.leave_place()
         raise StopConsumer
 
     async def _run(self) -> None:
@@ -147,14 +171,12 @@ class FeedConsumer(PlainConsumer, Generic[F]):
             self._session.cancel()
 
     async def _serve(self) -> None:
-        opening = Opening.of(self.scope)
-        with self._crowd.from_address(opening.address):
-            with self._crowd.waiting():
-                actor, subject_id, access = await self._admit(opening)
-            # This task's own, as is every line that is logged in it.
-            bind_contextvars(**{**about(actor), self.kind.kind: str(subject_id)})
-            with self._crowd.of_actor(actor.id), self._counted():
-                await self._serve_admitted(subject_id, access)
+        with self.crowd.waiting(self.take_place()):
+            actor, subject_id, access = await self._admit(Opening.of(self.scope))
+        # This task's own, as is every line that is logged in it.
+        bind_contextvars(**{**about(actor), self.kind.kind: str(subject_id)})
+        with self.crowd.of_actor(actor.id), self._counted():
+            await self._serve_admitted(subject_id, access)
 
     async def _serve_admitted(self, subject_id: UUID, access: Access) -> None:
         age = settings.SOCKET_MAX_AGE_HOURS * 3600 * random.uniform(0.8, 1.0)

@@ -21,7 +21,7 @@ class Crowd:
     def __init__(self) -> None:
         self._addresses: Counter[Hashable] = Counter()
         self._actors: Counter[Hashable] = Counter()
-        self._waiting: Counter[Hashable] = Counter()
+        self._waiting: Counter[Hashable] = Counter()  # by address
 
     @contextmanager
     def from_address(self, address: str) -> Iterator[None]:
@@ -32,9 +32,11 @@ class Crowd:
             yield
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Have it wait for the answer to whose it is."""
-        with _place(self._waiting, None, settings.SOCKETS_WAITING):
+    def waiting(self, address: str) -> Iterator[None]:
+        """Have it wait for the answer to whose it is; no address has more than half of these places."""
+        if self._waiting.total() >= settings.SOCKETS_WAITING:
+            raise TooManySockets
+        with _place(self._waiting, address, max(1, settings.SOCKETS_WAITING // 2)):
             yield
 
     @contextmanager

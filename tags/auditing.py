@@ -8,7 +8,8 @@ from flowplatform.audit.authors import Author
 from flowplatform.audit.vocabulary import Action
 from flowplatform.audit.writing import Entry, Subject
 
-NAMED = 4_000  # characters of tags that an entry names; how many there were is always told, and the trail has them all
+NAMED = 8_000  # bytes that an entry names tags with; how many there were is always told, and the trail has them all
+_EXECUTION = 100  # of them for an execution: its id, and what stands around it
 
 Tag = dict[str, Any]  # as answers show it
 
@@ -25,13 +26,13 @@ def entries(action: Action, author: Author, *, added: Sequence[Tag], removed: Se
 
 
 def _details(added: Sequence[Tag], removed: Sequence[Tag]) -> dict[str, Any]:
-    """Count what was changed, and name it by execution, up to so many characters."""
+    """Count what was changed, and name it by execution, up to so many bytes."""
     names: dict[UUID, dict[str, list[str]]] = {}
     room, left_out = NAMED, 0
     for done, tags in (("added", added), ("removed", removed)):
         for tag in tags:
             name = _name(tag)
-            room -= len(name)
+            room -= len(name.encode()) + (0 if tag["flow_execution_id"] in names else _EXECUTION)
             if room >= 0:
                 names.setdefault(tag["flow_execution_id"], {}).setdefault(done, []).append(name)
             else:

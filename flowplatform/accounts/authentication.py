@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.http import QueryDict
+from django.http import HttpRequest, QueryDict
 from rest_framework import authentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -21,6 +21,11 @@ def presented_token(authorization: str | None, api_key: str | None) -> str | Non
     return api_key
 
 
+def token_of(request: HttpRequest | Request) -> str | None:
+    """Return the token in the headers of a request, as `presented_token` does."""
+    return presented_token(request.META.get("HTTP_AUTHORIZATION"), request.META.get("HTTP_X_API_KEY"))
+
+
 class ServiceTokenAuthentication(authentication.BaseAuthentication):
     """`Authorization: Bearer <token>` or `X-API-Key: <token>`; a wrong one is 401 even with a session beside it.
 
@@ -32,7 +37,7 @@ class ServiceTokenAuthentication(authentication.BaseAuthentication):
         self._actor_of = actor_of
 
     def authenticate(self, request: Request) -> tuple[Actor, None] | None:
-        token = presented_token(request.META.get("HTTP_AUTHORIZATION"), request.META.get("HTTP_X_API_KEY"))
+        token = token_of(request)
         if token is None:
             return None
         actor = self._actor_of(token)

@@ -5,6 +5,7 @@ from typing import Any
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery, Sum
 from django.http import HttpRequest
 from django.utils import timezone
@@ -12,6 +13,10 @@ from django.utils.html import format_html
 from unfold.contrib.filters.admin import DropdownFilter
 
 from flowplatform.admin_lists import WithButton
+from flowplatform.audit import sign_ins
+from flowplatform.audit.authors import requester
+from flowplatform.audit.vocabulary import Action
+from flowplatform.audit.writing import Entry, record
 from flowplatform.readonly_admin import ReadOnlyAdmin
 
 
@@ -77,5 +82,12 @@ class FailedSignInAdmin(WithButton, ReadOnlyAdmin):
     def pressed(self, request: HttpRequest, row: Any) -> None:
         """Forget the failures of the name at the address."""
         self.log_change(request, row, f"Let {row.username} try again from {row.ip_address}.")
-        AccessAttempt.objects.filter(username=row.username, ip_address=row.ip_address).delete()
+        with transaction.atomic():
+            AccessAttempt.objects.filter(username=row.username, ip_address=row.ip_address).delete()
+            details = {"address": row.ip_address}
+            record(
+                Entry(
+                    Action.UNLOCKED, requester(request), subject=sign_ins.subject_named(row.username), details=details
+                )
+            )
         messages.success(request, f"{row.username} may sign in from {row.ip_address} again.")

@@ -1,6 +1,6 @@
 """The audit record: who signed in, who changed what people and programs may do, what was refused, who decided."""
 
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
 
 
 class AuditConfig(AppConfig):
@@ -12,9 +12,8 @@ class AuditConfig(AppConfig):
 
     def ready(self) -> None:
         # It connects itself to the signals of Django's sign-in, whose models are there now.
+        from axes.signals import user_locked_out
+
         from flowplatform.audit import sign_ins
 
-        if apps.is_installed("axes"):
-            from axes.signals import user_locked_out
-
-            user_locked_out.connect(sign_ins.note_lockout)
+        user_locked_out.connect(sign_ins.note_lockout)

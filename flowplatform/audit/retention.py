@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from flowplatform.audit.authors import Author
-from flowplatform.audit.vocabulary import Action
 from flowplatform.audit.writing import drop_recorded
 from flowplatform.monthly import MonthlyTable, Partition
 
@@ -16,4 +15,4 @@ def drop_old_records(before: datetime, *, author: Author) -> Iterator[Partition]
 
     Raises TableBusyError.
     """
-    return drop_recorded(RECORD, before, Action.AUDIT_DROPPED, author)
+    return drop_recorded(RECORD, before, author)

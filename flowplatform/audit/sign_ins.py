@@ -13,6 +13,7 @@ from flowplatform.audit.authors import NOWHERE, Author, origin_of, person
 from flowplatform.audit.floods import Flood
 from flowplatform.audit.vocabulary import Action, Outcome
 from flowplatform.audit.writing import Entry, Subject, record, record_alone, unless_away
+from flowplatform.throttling.requests import charged, is_refused
 
 _failures, _lockouts = Flood(), Flood()
 
@@ -34,7 +35,12 @@ def note_failure(*, credentials: dict[str, Any], request: HttpRequest | None = N
 
 
 def note_lockout(*, request: HttpRequest | None = None, username: str | None = None, **_: Any) -> None:
-    """Record that somebody was locked out for failing too often, within bounds."""
+    """Record that somebody was locked out for failing too often, within bounds.
+
+    Nobody is whose address has no attempts left, whatever names it tries: django-axes is told so to refuse it.
+    """
+    if request is not None and is_refused(charged(request)):
+        return
     _note_refusal(_lockouts, Action.LOCKOUT, request, username)
 
 
@@ -52,6 +58,11 @@ def _user_of(username: object) -> Any:
     if not isinstance(username, str) or "\0" in username:
         return None
     return unless_away(get_user_model()._default_manager.filter(username=username).first)
+
+
+def subject_named(username: str) -> Subject:
+    """Return the user of that name as a subject, or nobody's."""
+    return _subject(_user_of(username))
 
 
 def _subject(user: Any) -> Subject:

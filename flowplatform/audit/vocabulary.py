@@ -10,6 +10,7 @@ class Action(TextChoices):
 
     SIGN_IN = "sign_in"
     LOCKOUT = "sign_in.lockout"
+    UNLOCKED = "sign_in.unlocked"
     SIGN_OUT = "sign_out"
 
     TOKEN_CREATED = "token.created"
@@ -42,6 +43,8 @@ class Action(TextChoices):
     TAGS_RESTORED = "tags.restored"
     EVENTS_RETRIED = "events.retried"
     DATA_EXPORTED = "data.exported"
+    DATA_REMOVED = "data.removed"
+    DATA_RESTORED = "data.restored"
     HISTORY_DROPPED = "history.dropped"
     AUDIT_DROPPED = "audit.dropped"
 

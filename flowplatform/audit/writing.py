@@ -140,15 +140,12 @@ def _name(author: str) -> str:
     return before
 
 
-def drop_recorded(table: MonthlyTable, before: datetime, action: Action, author: Author) -> Iterator[Partition]:
-    """Drop the months of a table that lie wholly before a moment, each with its record; yield each when it is gone.
+def drop_recorded(table: MonthlyTable, before: datetime, author: Author) -> Iterator[Partition]:
+    """Drop the months of a table that lie wholly before a moment; yield each when it is gone.
 
-    Raises TableBusyError.
+    The function of the database that drops one records it, as `author`'s. Raises TableBusyError.
     """
-
-    def also(partition: Partition) -> None:
-        assert partition.end is not None
-        details = {"rows_about": partition.rows, "bytes": partition.size, "until": partition.end.isoformat()}
-        record(Entry(action, author, subject=Subject("partition", text=partition.name), details=details))
-
-    return table.drop(before, also)
+    for partition in table.old(before):
+        with acting(author):
+            table.drop(partition)
+        yield partition

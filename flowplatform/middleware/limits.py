@@ -9,7 +9,7 @@ from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponseBase
 
 from flowplatform import errors
-from flowplatform.accounts.authentication import presented_token
+from flowplatform.accounts.authentication import token_of
 from flowplatform.accounts.throttles import Attempt
 from flowplatform.middleware.people import presents_token
 from flowplatform.middleware.types import GetResponse
@@ -37,8 +37,7 @@ class RateLimitMiddleware:
         return response
 
     def _of_token(self, request: HttpRequest) -> HttpResponseBase:
-        token = presented_token(request.META.get("HTTP_AUTHORIZATION"), request.META.get("HTTP_X_API_KEY"))
-        attempt = Attempt(address_of(request.META), token or "")
+        attempt = Attempt(address_of(request.META), token_of(request) or "")
         if refusal := attempt.refusal():
             keep(request, refusal)
             return errors.too_many_requests(request, refusal.reset)

@@ -6,7 +6,7 @@ from django.contrib.auth import get_user
 from django.http import HttpRequest, HttpResponseBase
 
 from flowplatform.accounts.actors import Actor
-from flowplatform.accounts.authentication import presented_token
+from flowplatform.accounts.authentication import token_of
 from flowplatform.accounts.refusals import (
     Refused,
     author_of,
@@ -29,8 +29,7 @@ class AuditMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
         if response.status_code == 401 and presents_token(request):
-            raw = presented_token(request.META.get("HTTP_AUTHORIZATION"), request.META.get("HTTP_X_API_KEY")) or ""
-            note_wrong_credential(origin_of(request), raw, request.path)
+            note_wrong_credential(origin_of(request), token_of(request) or "", request.path)
         elif response.status_code in (403, 404):
             self._note_refusal(request, response)
         return response

@@ -1,1 +1,1 @@
-"""Django's PostgreSQL backend with one change; the engine that the settings name."""
+"""Django's PostgreSQL backend with a few changes (`base.py`); the engine that the settings name."""

@@ -1,5 +1,5 @@
 """How much somebody may ask for: allowances per window of time, shared by all processes, spent without asking for each.
 
-`allowances.py` spends, `store.py` shares through Valkey, `requests.py` and `sockets.py` say who spends what. The rates
-are `RATE_LIMITS` of the settings.
+`allowances.py` spends, `store.py` shares through Valkey, `requests.py` keeps what a request spent. Who spends what is
+in `flowplatform/accounts/throttles.py`, the rates are `RATE_LIMITS` of the settings.
 """

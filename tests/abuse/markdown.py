@@ -32,7 +32,7 @@ def _line(row: Mapping[str, Any]) -> str:
         f"`{_plain(row['attack'])}`{crowd}",
         row["server"],
         row["got"],
-        f"+{row['growth_mib']:.0f} MiB",
+        f"{max(0.0, row['growth_mib']):+.0f} MiB",
         f"{row['good_ms']:.0f} ms",
         "-" if row["bystander_ms"] is None else f"{row['bystander_ms']:.0f} ms",
         _plain(row["why"]),

@@ -6,6 +6,10 @@ from django.contrib.sessions.models import Session
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connection, transaction
 
+from flowplatform.audit.authors import Author
+from flowplatform.audit.vocabulary import Action
+from flowplatform.audit.writing import Entry, record
+
 # What was numbered after the backup is gone, and its numbers are given a second time: to other events. A new epoch
 # tells every client that what it remembers is worth nothing. The transactions of `changed_in` were another server's.
 _BEGIN_ANEW = "UPDATE notifications_stream SET epoch = gen_random_uuid(), changed_in = 0"
@@ -27,6 +31,7 @@ class Command(BaseCommand):
         with connection.cursor() as cursor:
             cursor.execute(_BEGIN_ANEW)
             streams = cursor.rowcount
+        record(Entry(Action.DATA_RESTORED, Author("command:after_restore"), details={"streams": streams}))
         ended = 0 if options["keep_sessions"] else Session.objects.all().delete()[0]
         self.stdout.write(f"{streams} streams begin anew, {ended} sessions ended.")
         self.stdout.write(
