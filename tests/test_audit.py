@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
@@ -21,6 +22,7 @@ from pytest_django import Settings
 
 from executions.history import add_partitions
 from executions.models import FlowExecution
+from executions.removal import remove_deleted
 from executions.tasks import keep_history
 from flowplatform.accounts import refusals
 from flowplatform.accounts.models import Membership, Organization, ServiceAccount, ServiceToken, User
@@ -747,6 +749,60 @@ def test_history_that_is_dropped_is_recorded_by_the_task_and_by_the_command(db: 
         ("history.dropped", "task:executions.keep_history", "executions_taskstatus_2001_07"),
     ]
     assert next(iter(news)).details["until"] == "2001-06-01T00:00:00+00:00"
+
+
+def test_a_month_that_is_dropped_past_our_code_is_recorded_nevertheless(db: None) -> None:
+    add_partitions(now=MAY)
+    news = News()
+    run("SELECT flowplatform_drop_partition('executions_taskstatus', 'executions_taskstatus_2001_05')")
+    assert (news.one("history.dropped").actor_kind, news.one("history.dropped").subject_text) == (
+        "database",
+        "executions_taskstatus_2001_05",
+    )
+
+
+def test_what_is_removed_for_good_is_recorded(execution: FlowExecution) -> None:
+    FlowExecution.objects.filter(pk=execution.pk).update(status="deleted")
+    news = News()
+    assert remove_deleted(before=timezone.now() + timedelta(days=1)) == 1
+    removed = news.one("data.removed")
+    assert (removed.actor_name, removed.organization_id) == (
+        "task:executions.remove_deleted",
+        execution.organization_id,
+    )
+    assert (removed.subject_type, removed.subject_id) == ("flow_execution", str(execution.pk))
+
+
+def test_a_restored_backup_is_recorded(as_owner: None, db: None, execution: FlowExecution) -> None:
+    news = News()
+    call_command("after_restore", stdout=StringIO())
+    assert news.one("data.restored").actor_name == "command:after_restore"
+    assert news.one("data.restored").details["streams"] >= 1
+
+
+def test_a_name_that_staff_unlock_is_recorded(db: None) -> None:
+    user = User.objects.create_user("sina", password=PASSWORD)
+    for _ in range(5):
+        Client().post("/login/", {"username": "sina", "password": "x"})
+    staff = staff_who_may("view_accessattempt", "delete_accessattempt")
+    news = News()
+    attempt = AccessAttempt.objects.filter(username="sina").first()
+    assert attempt is not None
+    assert staff.post(f"/admin/axes/accessattempt/{attempt.pk}/unlock/").status_code == 302
+    unlocked = news.one("sign_in.unlocked")
+    assert (unlocked.subject_id, unlocked.details) == (str(user.pk), {"address": "127.0.0.1"})
+
+
+def test_an_address_that_has_no_attempts_left_locks_nobody_out(db: None, settings: Settings) -> None:
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, "sign_ins": "1/day"}
+    User.objects.create_user("sina", password=PASSWORD)
+    client, news = Client(REMOTE_ADDR="203.0.113.77"), News()
+    assert [client.post("/login/", {"username": "sina", "password": "x"}).status_code for _ in range(3)] == [
+        200,
+        429,
+        429,
+    ]
+    assert "sign_in.lockout" not in news.actions
 
 
 # --- Append-only, and for how long ---------------------------------------------------------------------------------
