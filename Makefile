@@ -2,6 +2,7 @@
 #
 #   make up      PORT=8000 DATA_DIR=.data ARGS=--no-demo
 #   make test    ARGS="-k status"
+#   make test-slow                 what is not in `make test`: the tools of maintainers, and every page of the admin
 #   make replay  FILE=trace.json SPEED=60 ARGS="--executions 3"
 #   make fuzz    EXAMPLES=200      the API with random data, longer than `make test` does
 #   make abuse   ARGS="-k body"    hostile requests and frames in full size, and the table of docs/abuse.md (ten minutes)
@@ -25,7 +26,7 @@ ifneq ($(shell $(RUN) -c 'print(1)' 2>/dev/null),1)
 $(VENV)/.installed: remake
 endif
 
-.PHONY: help up test fuzz abuse faults replay bench bench-growth bench-live screenshots openapi audit sbom lint lock clean remake
+.PHONY: help up test test-slow fuzz abuse faults replay bench bench-growth bench-live screenshots openapi audit sbom lint lock clean remake
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^An environment/,$$d'
@@ -34,7 +35,10 @@ up: $(VENV)/.installed
 	@exec $(RUN) manage.py up $(if $(PORT),--port $(PORT)) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 test: $(VENV)/.installed-dev
-	@exec $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
+	@exec $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not slow' $(ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	@exec $(RUN) -m pytest -m slow $(ARGS)
 
 fuzz: $(VENV)/.installed-dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(RUN) -m pytest tests/test_fuzz.py tests/test_odd_requests.py --timeout 0 $(ARGS)

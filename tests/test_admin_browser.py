@@ -66,6 +66,7 @@ def ready(page: Page, address: str) -> None:
     page.wait_for_function("!document.documentElement.hasAttribute('x-cloak')")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_page_lives_under_the_policy_is_accessible_and_fits(
     visit: Visit, tenant: Tenant, rows: FlowExecution

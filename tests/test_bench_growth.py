@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.growth_reads import READS
 from benchmarks.growth_run import WRITES
 from tests.leftovers import processes_of
@@ -27,6 +29,7 @@ def growth(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_the_smoke_size_measures_both_databases_and_looks_at_the_plans(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.live_sockets import Crowd, Delays
 from tests.leftovers import processes_of
 from tests.stack import ROOT
@@ -14,6 +16,7 @@ from tests.stack import ROOT
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPLATFORM_")}
 
 
+@pytest.mark.slow
 def test_the_smoke_size_delivers_every_event_to_every_socket(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()

@@ -8,6 +8,8 @@ from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.leftovers import processes_of
 from tests.stack import ROOT
 
@@ -15,6 +17,7 @@ from tests.stack import ROOT
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPLATFORM_")}
 
 
+@pytest.mark.slow
 def test_the_smoke_size_measures_every_cell_and_leaves_a_table_a_file_and_a_picture(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
