@@ -10,7 +10,7 @@
 #   make bench   ARGS="--only 'status:10:*'"    throughput, times and memory beside bare SQL (ten minutes)
 #   make bench-growth ARGS="--rows 1000000"     the same with a hundred times the rows (a quarter of an hour, 6 GB)
 #   make bench-live ARGS="--seconds 600"       1,000 sockets under load: times, nothing lost, memory (a minute)
-#   make faults ARGS="--only 'web*'"    processes and servers killed under load, and what held (a quarter of an hour)
+#   make faults ARGS="--only 'web*'"    processes and servers killed under load, and what held (ten minutes)
 #   make screenshots PAGES="flows flow"        the pictures of docs/pages.md (half a minute)
 #   make audit                     looks the locks up among the known vulnerabilities (needs the internet)
 #   make sbom    FILE=sbom.cdx.json        writes what the platform consists of, as CycloneDX
