@@ -35,10 +35,10 @@ up: $(VENV)/.installed
 	@exec $(RUN) manage.py up $(if $(PORT),--port $(PORT)) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 test: $(VENV)/.installed-dev
-	@exec $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not slow' $(ARGS)
+	@exec $(RUN) -m pytest -n 4 --dist worksteal -m 'not slow' $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
-	@exec $(RUN) -m pytest -m slow $(ARGS)
+	@exec $(RUN) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 fuzz: $(VENV)/.installed-dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(RUN) -m pytest tests/test_fuzz.py tests/test_odd_requests.py --timeout 0 $(ARGS)

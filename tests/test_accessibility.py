@@ -44,6 +44,7 @@ def open_page(visit: Visit, tenant: Tenant) -> Callable[[str], Page]:
     return open_page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_serious(name: str, open_page: Callable[[str], Page]) -> None:
     check_accessibility(open_page(name), **ALLOWANCES.get(name, {}))

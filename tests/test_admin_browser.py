@@ -83,6 +83,7 @@ def test_every_page_lives_under_the_policy_is_accessible_and_fits(
         assert width <= NARROW["width"], f"{address} is {width} px wide"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["", "tags/tasktag/", "accounts/user/add/", "accounts/organization/{}/change/"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_kind_of_page_is_accessible_in_both_themes_and_widths(

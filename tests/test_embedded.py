@@ -97,6 +97,7 @@ def test_two_users_share_the_servers_and_the_last_one_stops_them(data_dir: Path)
     assert processes_of(data_dir) == []
 
 
+@pytest.mark.slow
 def test_many_who_start_at_once_start_one_pair_of_servers(data_dir: Path) -> None:
     commands = [
         subprocess.Popen([sys.executable, "-c", USE, data_dir], cwd=ROOT, stdin=subprocess.DEVNULL) for _ in range(5)

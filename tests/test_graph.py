@@ -302,6 +302,7 @@ def test_a_chain_too_deep_for_the_library_is_drawn_all_the_same(graph: Graph) ->
     assert graph.press("End") == "step_2499, after step_2498"
 
 
+@pytest.mark.slow
 def test_ten_thousand_tasks_are_listed_by_level(graph: Graph) -> None:
     graph.page.evaluate("tasks => site.graph.show(tasks)", make_fan(10_000))
     expect(graph.root).to_contain_text("10,000 tasks with 19,996 dependencies are too many for a drawing that helps.")

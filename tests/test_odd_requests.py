@@ -57,6 +57,7 @@ odd_texts = st.sampled_from(ODD_TEXTS) | st.text(max_size=20).map(lambda text: q
 odd_json = st.sampled_from(ODD_JSON).map(str.encode) | st.binary(max_size=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_an_odd_value_in_any_place_is_answered_as_the_document_says(path: str, method: str, cast: Cast) -> None:
     client = client_of(cast.askers["service"])

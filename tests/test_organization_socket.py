@@ -366,6 +366,7 @@ def test_a_look_reads_what_changed_by_an_index(as_owner: None, organization: Org
 # --- Keeping open -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_socket_that_was_idle_for_12_seconds_still_receives(
     platform: Platform, organization: Organization, token: str, execution: FlowExecution
 ) -> None:

@@ -200,6 +200,7 @@ def manage(data_dir: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
     return subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
 
 
+@pytest.mark.slow
 def test_without_an_address_the_running_platform_is_used_or_one_is_started(tmp_path: Path) -> None:
     """Both on one data directory: creating a database takes seconds."""
     data_dir = tmp_path / "data"

@@ -333,6 +333,7 @@ def test_the_command_refuses_a_day_that_is_none_or_to_come(db: None, day: str) -
 # --- The migration --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_migration_takes_the_history_along_in_both_directions(scratch: None) -> None:
     call_command("migrate", "executions", "0004", verbosity=0)
     moments = [datetime(2025, 12, 31, 23, 59, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), timezone.now()]

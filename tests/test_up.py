@@ -313,6 +313,7 @@ def test_commands_work_without_up_and_leave_nothing_running(data_dir: Path) -> N
     assert processes_of(data_dir) == []
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_next_up_has_the_same_data_and_a_crashed_process_ends_it_all(data_dir: Path) -> None:
     first = Up(data_dir, "--no-demo")
     token = first.token()
