@@ -40,12 +40,14 @@ from flowplatform_client.models import (
 from flowplatform_client.pages import AsyncPages, Pages
 from flowplatform_client.retries import RetryPolicy
 from flowplatform_client.version import __version__
+from flowplatform_client.watching import AsyncWatch, Watch
 
 __all__ = [
     "UNSET",
     "ApiError",
     "AsyncFlowPlatform",
     "AsyncPages",
+    "AsyncWatch",
     "BadRequestError",
     "ConfigurationError",
     "ConflictError",
@@ -78,6 +80,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnprocessableError",
+    "Watch",
     "__version__",
     "new_key",
 ]

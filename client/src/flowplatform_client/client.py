@@ -1,12 +1,16 @@
 """`FlowPlatform` and `AsyncFlowPlatform`: a server, a token, and everything that can be asked."""
 
+import math
 from types import TracebackType
 from typing import Any, TypeVar
 
 from flowplatform_client import resources
 from flowplatform_client.address import Address
+from flowplatform_client.calls import Id
+from flowplatform_client.following import Following
 from flowplatform_client.http import AsyncDriver, SyncDriver
 from flowplatform_client.retries import OnWait, RetryPolicy
+from flowplatform_client.watching import AsyncWatch, Watch
 
 Self = TypeVar("Self", bound="_Client")
 
@@ -22,11 +26,19 @@ class _Client:
     """What both clients have in common."""
 
     def __init__(
-        self, url: str, token: str, *, organization: str | None, sockets_url: str | None, allow_plain_http: bool
+        self,
+        url: str,
+        token: str,
+        *,
+        organization: str | None,
+        sockets_url: str | None,
+        allow_plain_http: bool,
+        on_wait: OnWait,
     ) -> None:
         self.address = Address(
             url, token, organization=organization, sockets_url=sockets_url, allow_plain_http=allow_plain_http
         )
+        self._on_wait = on_wait
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -63,6 +75,10 @@ class _Client:
         """Return the address where a person watches an execution."""
         return self.address.of_execution(execution_id)
 
+    def _following(self, flow_id: Id, since: int | None, epoch: str | None, patience_seconds: float) -> Following:
+        address = self.address.of_flow_socket(flow_id)
+        return Following(address, since, epoch, patience_seconds=patience_seconds, on_wait=self._on_wait)
+
 
 class FlowPlatform(_Client):
     """The platform at an address, for programs that wait for answers. Any number of threads may share one.
@@ -90,7 +106,12 @@ class FlowPlatform(_Client):
         on_wait: OnWait = _say_nothing,
     ) -> None:
         super().__init__(
-            url, token, organization=organization, sockets_url=sockets_url, allow_plain_http=allow_plain_http
+            url,
+            token,
+            organization=organization,
+            sockets_url=sockets_url,
+            allow_plain_http=allow_plain_http,
+            on_wait=on_wait,
         )
         self._driver = SyncDriver(
             self.address, timeout=timeout, retries=retries or RetryPolicy(), connections=connections, on_wait=on_wait
@@ -102,6 +123,17 @@ class FlowPlatform(_Client):
         self.task_outputs = resources.TaskOutputs(self._driver)
         self.tags = resources.Tags(self._driver)
         self.events = resources.Events(self._driver)
+
+    def watch(
+        self, flow_id: Id, *, since: int | None = None, epoch: str | None = None, patience_seconds: float = math.inf
+    ) -> Watch:
+        """Return the events of a flow as they happen, each once and in order: see `Watch`.
+
+        `since` and `epoch` are the offset and the epoch of the last event that is known; without them the first item
+        is a `Reset` that says where the events begin. It connects again for as long as it takes, or until nothing
+        was heard for `patience_seconds`.
+        """
+        return Watch(self.address, self._following(flow_id, since, epoch, patience_seconds))
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -133,7 +165,12 @@ class AsyncFlowPlatform(_Client):
         on_wait: OnWait = _say_nothing,
     ) -> None:
         super().__init__(
-            url, token, organization=organization, sockets_url=sockets_url, allow_plain_http=allow_plain_http
+            url,
+            token,
+            organization=organization,
+            sockets_url=sockets_url,
+            allow_plain_http=allow_plain_http,
+            on_wait=on_wait,
         )
         self._driver = AsyncDriver(
             self.address, timeout=timeout, retries=retries or RetryPolicy(), connections=connections, on_wait=on_wait
@@ -145,6 +182,17 @@ class AsyncFlowPlatform(_Client):
         self.task_outputs = resources.AsyncTaskOutputs(self._driver)
         self.tags = resources.AsyncTags(self._driver)
         self.events = resources.AsyncEvents(self._driver)
+
+    def watch(
+        self, flow_id: Id, *, since: int | None = None, epoch: str | None = None, patience_seconds: float = math.inf
+    ) -> AsyncWatch:
+        """Return the events of a flow as they happen, each once and in order: see `AsyncWatch`.
+
+        `since` and `epoch` are the offset and the epoch of the last event that is known; without them the first item
+        is a `Reset` that says where the events begin. It connects again for as long as it takes, or until nothing
+        was heard for `patience_seconds`.
+        """
+        return AsyncWatch(self.address, self._following(flow_id, since, epoch, patience_seconds))
 
     async def close(self) -> None:
         """Close the kept connections."""

@@ -23,7 +23,7 @@ def changed(call: Call[Page[T]], change: Callable[[T], U]) -> Call[Page[U]]:
     """Return the same list with its rows changed."""
 
     def page(found: Page[T]) -> Page[U]:
-        return Page([change(row) for row in found.rows], found.next and changed(found.next, change))
+        return Page([change(row) for row in found.rows], None if found.next is None else changed(found.next, change))
 
     return call.then(page)
 
