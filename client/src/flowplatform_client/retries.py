@@ -28,7 +28,7 @@ class RetryPolicy:
     """How often and for how long a call is tried.
 
     A call ends with its last error after `attempts`, or when the next attempt could not begin within `total_seconds`
-    of the first. `server_error_attempts` bounds what a 500 is answered to: that is a bug, which waiting does not mend.
+    of the first; at the latest when 500 was answered `server_error_attempts` times: waiting does not mend a bug.
     """
 
     attempts: float = 10
@@ -77,22 +77,22 @@ def course(call: Call[T], url: str, policy: RetryPolicy, on_wait: OnWait) -> Cou
     sentence, before the first pause.
     """
     deadline = time.monotonic() + policy.total_seconds
-    attempt = 0
+    attempts = server_errors = 0
     while True:
         outcome = yield Attempt(deadline)
         assert outcome is not None, "an attempt has an outcome"
-        attempt += 1
-        if not _may_pass(call, outcome, attempt, policy):
+        attempts += 1
+        server_errors += _is_bug(outcome)
+        pause = policy.pause(attempts - 1, _asked_for(outcome))
+        is_over = attempts >= policy.attempts or time.monotonic() + pause > deadline
+        if is_over or server_errors >= policy.server_error_attempts or not _may_pass(call, outcome):
             return _end(call, url, outcome)
-        pause = policy.pause(attempt - 1, _asked_for(outcome))
-        if attempt >= policy.attempts or time.monotonic() + pause > deadline:
-            return _end(call, url, outcome)
-        if attempt == 1:
+        if attempts == 1:
             on_wait(_reason(call, url, outcome))
         yield Pause(pause)
 
 
-def _may_pass(call: Call[T], outcome: Outcome, attempts: int, policy: RetryPolicy) -> bool:
+def _may_pass(call: Call[T], outcome: Outcome) -> bool:
     """Say whether the same request may fare better in a moment, and does no harm if it was done already."""
     repeatable = call.repeat is not Repeat.UNLESS_DONE
     if isinstance(outcome, Lost):
@@ -104,10 +104,12 @@ def _may_pass(call: Call[T], outcome: Outcome, attempts: int, policy: RetryPolic
             return repeatable or _nothing_was_written(outcome)
         case HTTPStatus.CONFLICT:
             return call.repeat is Repeat.KEYED and _is_in_flight(call, outcome)
-        case HTTPStatus.INTERNAL_SERVER_ERROR:
-            return repeatable and attempts < policy.server_error_attempts
         case status:
-            return repeatable and status > HTTPStatus.INTERNAL_SERVER_ERROR
+            return repeatable and status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _is_bug(outcome: Outcome) -> bool:
+    return isinstance(outcome, Answer) and outcome.status == HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _nothing_was_written(answer: Answer) -> bool:
