@@ -37,7 +37,7 @@ EXECUTION = {
 CHANGE = TagChange(operation="add", flow_execution_id="e", task_name="t", tag="a", tag_type="b")
 UNAVAILABLE = refused("unavailable")
 IN_DOUBT = refused("unavailable", details={"written": "unknown"})
-QUICK = RetryPolicy(first_pause_seconds=0.001)
+QUICK = RetryPolicy(attempts=1000, first_pause_seconds=0.001, longest_pause_seconds=0.05)
 
 Question = Callable[[Any], Any]
 
