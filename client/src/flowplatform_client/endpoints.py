@@ -36,6 +36,8 @@ M = TypeVar("M")
 Steps = Generator[Call[Any], Any, T]
 """Several requests, each decided by the answers before it: yields calls, is sent their results, returns the end."""
 
+BATCH_SIZE = 100  # updates or changes in one call
+
 _NEXT = re.compile(r'<[^>]*>\s*;[^,]*\brel="?next\b')
 
 

@@ -16,9 +16,12 @@ from flowplatform_client.errors import ConnectionFailedError, UnavailableError
 
 T = TypeVar("T")
 
-LONGEST_RETRY_AFTER_SECONDS = (
-    60.0  # the server's limits count by the minute at most: who asks for more is no server of ours
-)
+ATTEMPTS = 10
+TOTAL_SECONDS = 30.0
+SERVER_ERROR_ATTEMPTS = 5
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_RETRY_AFTER_SECONDS = 60.0  # the limits of the server count by the minute at most
 
 OnWait = Callable[[str], None]
 
@@ -31,11 +34,11 @@ class RetryPolicy:
     of the first; at the latest when 500 was answered `server_error_attempts` times: waiting does not mend a bug.
     """
 
-    attempts: float = 10
-    total_seconds: float = 30.0
-    server_error_attempts: int = 5
-    first_pause_seconds: float = 0.2
-    longest_pause_seconds: float = 5.0
+    attempts: float = ATTEMPTS
+    total_seconds: float = TOTAL_SECONDS
+    server_error_attempts: int = SERVER_ERROR_ATTEMPTS
+    first_pause_seconds: float = FIRST_PAUSE_SECONDS
+    longest_pause_seconds: float = LONGEST_PAUSE_SECONDS
 
     @classmethod
     def never(cls) -> "RetryPolicy":
