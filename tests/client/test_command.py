@@ -10,12 +10,8 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from flowplatform_client import FlowPlatform
@@ -23,8 +19,7 @@ from flowplatform_client.cli import states
 
 from flowplatform.pages import run_states
 from tests.builders import definition, make_organization, make_token
-from tests.conftest import Platform
-from tests.stack import ROOT, free_port, wait_until
+from tests.stack import free_port, wait_until
 from tests.traces import make_document, write_trace
 
 COMMAND = [sys.executable, "-m", "flowplatform_client"]
@@ -120,9 +115,7 @@ def test_login_asks_a_person_and_does_not_show_the_token(shell: Shell, client: F
     [
         (["--url", "nowhere"], "a.token", 4, "'nowhere' is not the address of a server"),
         (["--url", "http://flows.example"], "a.token", 4, "the token would be readable on the way"),
-        (["--url", "http://127.0.0.1:1"], "", 4, "the service token holds characters that no token has"),
         ([], "a.token", 2, "--url is missing"),
-        (["--nonsense"], "", 2, "No such option"),
     ],
 )
 def test_what_login_cannot_use_is_one_sentence(
@@ -175,40 +168,30 @@ def test_a_tag_is_added_and_removed(here: Shell, client: FlowPlatform) -> None:
 
 
 def test_refusals_are_one_sentence_with_their_code(here: Shell, client: FlowPlatform) -> None:
+    execution = client.executions.create(client.flows.create("Invoices", PIPELINE).id)
+    here.environment["FLOWPLATFORM_TOKEN"] = make_token(make_organization())  # a stranger's
     cases = [
-        (["runs", "Nothing"], 1, "there is no flow 'Nothing'"),
-        (["runs", str(uuid4())], 1, "was answered 404: Not found."),
-        (["watch", str(uuid4())], 1, "was answered 404: Not found."),
-        (["watch", "not-an-id"], 2, "'not-an-id' is not the id of an execution"),
-        (["tag", str(uuid4()), "a", "b"], 1, "was answered 404: Not found."),
-        (["tag", str(uuid4()), "a", "b", "--metadata", "{"], 2, "--metadata is not JSON"),
+        (["watch", execution.id], 1, f"/api/flow-executions/{execution.id} was answered 404: Not found. [request "),
+        (["runs", "Invoices"], 1, "there is no flow 'Invoices': flowplatform flows lists them"),
+        (["watch", "not-an-id"], 2, "'not-an-id' is not the id of an execution: flowplatform runs FLOW lists them"),
+        (["tag", execution.id, "a", "b", "--metadata", "{"], 2, "--metadata is not JSON: "),
         (["replay", "/nowhere.json"], 1, "/nowhere.json cannot be read: No such file or directory"),
-        (["replay", "x", "--speed", "0"], 2, "--speed must be a number above 0"),
         (["no-such-command"], 2, "No such command"),
     ]
-    with ThreadPoolExecutor(2) as pool:  # each is a start of Python
-        said = pool.map(lambda case: copy(here).refusal(*case[0], code=case[1]), cases)
-    for (arguments, _, sentence), refusal in zip(cases, said, strict=True):
-        assert sentence in refusal, arguments
-
-
-def test_a_stranger_sees_nothing(here: Shell, client: FlowPlatform, platform: Platform) -> None:
-    execution = client.executions.create(client.flows.create("Invoices", PIPELINE).id)
-    here.environment["FLOWPLATFORM_TOKEN"] = make_token(make_organization())
-    assert here("flows") == "There are no flows.\n"
-    assert "was answered 404: Not found." in here.refusal("watch", execution.id, code=1)
+    for arguments, code, sentence in cases:
+        assert sentence in here.refusal(*arguments, code=code), arguments
 
 
 # --- Watching -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def execution_id(client: FlowPlatform) -> Iterator[str]:
+def execution_id(client: FlowPlatform) -> str:
     flow = client.flows.create("Invoices", PIPELINE)
     execution = client.executions.create(flow.id)
     client.statuses.add(execution.id, [("extract", "queued")])
     wait_until(lambda: client.events.read(flow.id).offset == 2, what="two events")
-    yield execution.id
+    return execution.id
 
 
 def test_watch_prints_every_event_of_the_execution_as_json_and_ends_with_its_tasks(
@@ -322,8 +305,7 @@ def test_a_shell_completes_commands_and_the_names_of_flows(here: Shell, client: 
     flow = client.flows.create("Invoices", PIPELINE)
     script = here("completion", "bash")
     assert "complete -o nosort -F _flowplatform_completion flowplatform" in script
-    if sys.platform == "linux":
-        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
     def completed(line: str) -> str:
         words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
@@ -333,11 +315,4 @@ def test_a_shell_completes_commands_and_the_names_of_flows(here: Shell, client: 
     assert completed("flowplatform runs Inv") == "plain,Invoices\n"
     assert completed(f"flowplatform runs {flow.id[:30]}") == f"plain,{flow.id}\n"
     here.environment["FLOWPLATFORM_URL"] = f"http://127.0.0.1:{free_port()}"
-    assert completed("flowplatform runs Inv") == ""
-
-
-def test_help_needs_nothing_heavy() -> None:
-    code = "import sys; from flowplatform_client.cli import main; main(); print(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert "Watch the tasks of an execution." in done.stdout
-    assert not {"httpx", "rich", "websockets"} & set(done.stderr.split())
+    assert completed("flowplatform runs Inv").strip() == ""

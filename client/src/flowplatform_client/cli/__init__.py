@@ -1,6 +1,6 @@
 """The `flowplatform` command: look at flows and runs, watch them, tag tasks, replay traces.
 
-Nothing heavy is imported before it is needed: most of what a short command costs is Python's start.
+Each command is imported when it is used: most of what a short one costs is Python's start.
 """
 
 import os

@@ -108,7 +108,7 @@ class RunView:
         return ()
 
     def _become(self, rows: Iterable[tuple[str, str, datetime]]) -> Sequence[TaskView]:
-        changed = {}
+        changed: dict[str, TaskView] = {}
         for name, status, at in rows:
             task = self.tasks.setdefault(name, TaskView(name))
             if task.become(status, at):

@@ -20,7 +20,7 @@ from flowplatform_client.cli.output import as_json, print_json
 @click.option("--remove", is_flag=True, help="Remove the tag. Who and when stays on record.")
 @as_json
 def tag(execution: str, task: str, tag: str, tag_type: str, metadata: str | None, remove: bool, as_json: bool) -> None:
-    """Add TAG to TASK of EXECUTION. That it is there already is no error, and that it is not there to be removed, too."""
+    """Add TAG to TASK of EXECUTION, or remove it. What is so already is no error."""
     with connected() as platform:
         change = platform.tags.remove if remove else platform.tags.add
         outcome = change(execution, task, tag, tag_type, metadata=_parsed(metadata))
