@@ -1,5 +1,6 @@
 """The `flowplatform` command as people and scripts call it, against the real server."""
 
+import itertools
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +287,11 @@ class Terminal:
 def test_states_look_as_on_the_pages() -> None:
     assert (states.MEANINGS, states.GLYPHS) == (run_states.MEANINGS, run_states.GLYPHS)
     assert set(states.STYLES) == set(states.GLYPHS)
+    for numbers in itertools.product((0, 1), repeat=len(states.GLYPHS)):
+        counts = Counter(dict(zip(states.GLYPHS, numbers, strict=True)))
+        for status in ("queued", "running", "failed"):
+            expected = run_states.meaning_of_run(status, counts, sum(numbers)).state
+            assert states.state_of_run(status, counts) == expected, (status, counts)
 
 
 # --- The rest -------------------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from flowplatform_client.cli.run_view import RunView, TaskView
-from flowplatform_client.cli.states import ENDED, GLYPHS, STYLES, state_of, word_of
+from flowplatform_client.cli.states import ENDED, GLYPHS, STYLES, state_of, state_of_run, word_of
 
 REDRAWS_A_SECOND = 4
-OTHER_LINES = 6  # the head, the bar, the columns' names and what is left out
+OTHER_LINES = 7  # the head, the bar and the counts, the columns' names, what is left out, and two that are empty
 BAR_WIDTH = 40
 
 # Where there is no room for all: what is going on, what went wrong, what waits.
@@ -35,25 +35,28 @@ class Drawing:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         tasks = [*self._view.tasks.values()]
         shown = _shown(tasks, max(1, (options.height or console.height) - OTHER_LINES))
-        yield Group(self._head(), self._bar(tasks), Text(), _table(shown), *_left_out(tasks, shown))
+        yield Group(self._head(), _bar(tasks), self._counts(), Text(), _table(shown), *_left_out(tasks, shown))
 
     def _head(self) -> Text:
         view = self._view
-        state = state_of(view.status)
+        state = state_of_run(view.status, view.counts)
+        word = state if state_of(view.status) == "queued" else word_of(view.status)
         head = Text.assemble((view.flow_name, "bold"), "  ", (view.execution.id, "dim"), "  ")
-        return head.append(f"{GLYPHS[state]} {word_of(view.status)}", STYLES[state])
+        return head.append(f"{GLYPHS[state]} {word}", STYLES[state])
 
-    def _bar(self, tasks: Sequence[TaskView]) -> Table:
-        done = sum(task.status in ENDED for task in tasks)
+    def _counts(self) -> Text:
         counts = self._view.counts
-        words = Text("  ").join(
-            Text(f"{GLYPHS[state]} {counts[state]} {word_of(state if state != 'unreported' else None)}", STYLES[state])
-            for state in GLYPHS
-            if counts[state]
-        )
-        row = Table.grid(padding=(0, 2, 0, 0))
-        row.add_row(ProgressBar(len(tasks), done, width=BAR_WIDTH), f"{done} of {len(tasks)}", words)
-        return row
+        words = {**{state: state for state in GLYPHS}, "unreported": word_of(None)}
+        there = [state for state in GLYPHS if counts[state]]
+        told = [Text(f"{GLYPHS[state]} {counts[state]:,} {words[state]}", STYLES[state]) for state in there]
+        return Text("  ", no_wrap=True, overflow="ellipsis").join(told)
+
+
+def _bar(tasks: Sequence[TaskView]) -> Table:
+    done = sum(task.status in ENDED for task in tasks)
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_row(ProgressBar(len(tasks), done, width=BAR_WIDTH), f"{done:,} of {len(tasks):,}")
+    return row
 
 
 def _shown(tasks: Sequence[TaskView], room: int) -> Sequence[TaskView]:
