@@ -37,6 +37,7 @@ COPY --from=build /app /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/app/client/src \
     STATIC_ROOT=/app/staticfiles
 WORKDIR /app
 USER 10001:10001

@@ -91,7 +91,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "The data in .data is kept; delete that folder yourself to start with an empty platform."
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt deploy/link_client.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
 		"Python 3.11 or newer is needed, and $(PYTHON) is not: name one, as in make up PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
@@ -101,6 +101,7 @@ $(VENV)/.installed: requirements.txt
 	@echo "Installing the pinned packages (about half a minute, once)…"
 	@$(INSTALL) -r requirements.txt || { \
 		echo "The packages could not be installed, for the reason above; the same command tries again." >&2; exit 1; }
+	@$(RUN) deploy/link_client.py
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt

@@ -20,6 +20,9 @@ os.environ["FLOWPLATFORM_DATA_DIR"] = str(DATA_DIR)
 # The tests are one address that asks as nobody and with wrong tokens all the time; those of the limits set their own.
 for limited in ("PERSON", "ANONYMOUS", "FAILURES", "SIGN_INS", "SOCKETS", "SOCKETS_ADDRESS"):
     os.environ[f"RATE_LIMIT_{limited}"] = "1000000/10 seconds"
+# The processes of the tests import the client of this checkout, whatever is installed.
+CLIENT = Path(__file__).resolve().parent.parent / "client" / "src"
+os.environ["PYTHONPATH"] = os.pathsep.join([str(CLIENT), *filter(None, [os.environ.get("PYTHONPATH")])])
 role.claim("test")
 
 _running = ExitStack()

@@ -98,6 +98,14 @@ def test_imports_point_down(module: str, path: Path) -> None:
     assert not upwards, f"{module} imports from above: {upwards}"
 
 
+def test_the_client_knows_nothing_of_the_server() -> None:
+    """It is installed elsewhere, by those who report."""
+    sources = ROOT / "client" / "src" / "flowplatform_client"
+    ours = {path.name: [name for name in imports_of(path) if layer_of(name)] for path in sources.rglob("*.py")}
+    assert len(ours) > 10
+    assert not {name: imported for name, imported in ours.items() if imported}
+
+
 def test_the_others_know_one_name_of_notifications() -> None:
     used = {
         name

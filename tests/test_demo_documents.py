@@ -8,10 +8,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from flowplatform_client import StatusUpdate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowplatform.demo.api import StatusUpdate
 from flowplatform.demo.check import DocumentCheck
 from flowplatform.demo.documents import MAX_DOCUMENT_BYTES, CheckError, Document, LeftOut, Library, collect, read
 from flowplatform.demo.links import LinkFindings, check_links

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+from flowplatform_client import FlowPlatform, TaskStatus
 
-from flowplatform.demo.api import FlowApi
 from flowplatform.demo.tasks import TASKS
 from tests.builders import make_organization, make_token
 from tests.conftest import Platform
@@ -52,7 +52,7 @@ class Account:
     def __init__(self, platform: Platform, folder: Path) -> None:
         self.platform = platform
         self.token = make_token(make_organization(), SCOPES)
-        self.api = FlowApi(platform.url, self.token, patience_seconds=30)
+        self.client = FlowPlatform(platform.url, self.token)
         self.folder = folder
         self.documents = folder / "documents"
         for name, text in {"a.md": "# A\n\n[b](sub/b.md)", "sub/b.md": "# B\n\n[gone](gone.md)"}.items():
@@ -92,8 +92,16 @@ class Account:
         )
         return self.executions(status)
 
+    def states(self, execution_id: str) -> dict[str, str | None]:
+        """Return the state of every task that has one."""
+        return {output.task_name: output.processing_status for output in self.client.task_outputs.list(execution_id)}
+
+    def history(self, execution_id: str) -> list[TaskStatus]:
+        """Return every status of the execution, oldest first."""
+        return [*self.client.statuses.history(execution_id)][::-1]
+
     def queue(self, **execution_input: object) -> str:
-        return self.api.create_execution(self.flows()[0]["id"], execution_input)["id"]
+        return self.client.executions.create(self.flows()[0]["id"], execution_input).id
 
 
 @pytest.fixture
@@ -101,7 +109,7 @@ def account(platform: Platform, committed: None, tmp_path: Path) -> Iterator[Acc
     made = Account(platform, tmp_path)
     yield made
     made.stop_workers()
-    made.api.close()
+    made.client.close()
 
 
 def test_a_start_works_on_an_execution_of_its_own_and_writes_a_report(account: Account) -> None:
@@ -109,8 +117,8 @@ def test_a_start_works_on_an_execution_of_its_own_and_writes_a_report(account: A
     execution = account.wait_for("completed")[0]
     flow = account.flows()[0]
     assert (flow["display_name"], flow["version"]) == ("Document check", 1)
-    assert account.api.task_states(execution) == {task.name: "completed" for task in TASKS}
-    history = account.api.status_history(execution)
+    assert account.states(execution) == {task.name: "completed" for task in TASKS}
+    history = account.history(execution)
     for task in TASKS:
         own = [update.status for update in history if update.task_name == task.name]
         assert own == ["queued", "running", "completed"]
@@ -127,7 +135,7 @@ def test_executions_that_somebody_else_queued_are_worked_on_oldest_first(account
     assert account.executions("failed") == [queued[1]]
     assert [line.split()[3] for line in worker.said.splitlines() if " report: " in line][1:] == queued
     assert "input.folder '../..' leads out of the input folder" in worker.said
-    states = account.api.task_states(queued[1])
+    states = account.states(queued[1])
     assert (states["collect"], states["validate"], states["report"]) == ("failed", "skipped", "completed")
     assert (worker.reports / f"{queued[1]}.md").read_text().startswith("# Document check: failed")
 
@@ -140,7 +148,7 @@ def test_a_second_start_uses_the_same_flow_and_a_changed_definition_becomes_a_ve
     account.wait_for("completed", 2)
     account.stop_workers()
     assert [flow["version"] for flow in account.flows()] == [1]
-    account.api.ensure_flow("Document check", "", {"tasks": [{"name": "something else"}]})
+    account.client.flows.ensure("Document check", {"tasks": [{"name": "something else"}]})
     account.start_worker("--pace", "0")
     account.wait_for("completed", 3)
     assert [flow["version"] for flow in account.flows()] == [3]
@@ -149,19 +157,19 @@ def test_a_second_start_uses_the_same_flow_and_a_changed_definition_becomes_a_ve
 def test_the_pace_leaves_time_to_watch(account: Account) -> None:
     account.start_worker("--pace", "0.3")
     execution = account.wait_for("running")[0]
-    wait_until(lambda: account.api.task_states(execution).get("read") == "running", what="read is running")
-    assert account.api.task_states(execution) == {"collect": "completed", "read": "running"}
+    wait_until(lambda: account.states(execution).get("read") == "running", what="read is running")
+    assert account.states(execution) == {"collect": "completed", "read": "running"}
 
 
 def test_an_execution_in_work_when_the_worker_was_killed_starts_again(account: Account) -> None:
     worker = account.start_worker("--pace", "0.2")
     execution = account.wait_for("running")[0]
-    wait_until(lambda: "read" in account.api.task_states(execution), what="the second task")
+    wait_until(lambda: "read" in account.states(execution), what="the second task")
     worker.stop(signal.SIGKILL)
     account.start_worker("--pace", "0")
     assert execution in account.wait_for("completed", 2)
     assert f"execution {execution} was interrupted and starts again" in worker.said
-    assert set(account.api.task_states(execution).values()) == {"completed"}
+    assert set(account.states(execution).values()) == {"completed"}
 
 
 @pytest.mark.parametrize("status", ["cancelled", None])
@@ -170,7 +178,7 @@ def test_an_execution_that_was_ended_meanwhile_is_left_alone(account: Account, s
     execution = account.wait_for("running")[0]
     worker.stop(signal.SIGKILL)
     if status:
-        account.api.set_execution_status(execution, status)
+        account.client.executions.set_status(execution, status)
     else:
         headers = {"Authorization": f"Bearer {account.token}"}
         httpx.delete(f"{account.platform.url}/api/flow-executions/{execution}", headers=headers).raise_for_status()
@@ -214,7 +222,7 @@ def test_the_worker_outlives_a_restart_of_the_server(account: Account) -> None:
     account.platform.start("live")
     assert account.wait_for("completed") == [execution]
     assert worker.process.poll() is None
-    history = account.api.status_history(execution)
+    history = account.history(execution)
     for task in TASKS:
         own = [update.status for update in history if update.task_name == task.name]
         assert own == ["queued", "running", "completed"]  # a batch whose answer was lost is not written twice
@@ -253,6 +261,10 @@ def test_a_refused_token_is_one_sentence_and_an_exit_code(
         (["--input", "/nowhere"], "the input folder /nowhere does not exist"),
         (["--pace", "-1"], "--pace must be a number of seconds, 0 or more"),
         (["--url", "nowhere"], "'nowhere' is not the address of a server"),
+        (
+            ["--url", "http://flows.example"],
+            "would be readable on the way to http://flows.example: use https",
+        ),
         (["--reports", "/proc/reports"], "/proc/reports: "),
     ],
 )

@@ -382,6 +382,12 @@ def test_the_image_gets_no_secret_no_data_and_no_history(path: str) -> None:
     assert not is_in_build_context(path)
 
 
+def test_the_image_finds_the_client_that_its_commands_use() -> None:
+    (path,) = re.findall(r"PYTHONPATH=/app/(\S+)", last("ENV", FINAL_STAGE))
+    assert (ROOT / path / "flowplatform_client" / "__init__.py").is_file()
+    assert is_in_build_context(f"{path}/flowplatform_client/__init__.py")
+
+
 def test_what_the_dockerfile_copies_exists() -> None:
     for stage in (BUILD_STAGE, FINAL_STAGE):
         for source in (rest.split()[0] for keyword, rest in stage if keyword == "COPY" and "--from=" not in rest):

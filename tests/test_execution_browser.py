@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flowplatform.replay.schedule import critical_path_seconds
+from flowplatform.replay.wfformat import read_trace
 from playwright.sync_api import Locator, Page, Route, expect
 
 from flowplatform.accounts.services import ensure_member
-from flowplatform.replay.schedule import critical_path_seconds
-from flowplatform.replay.wfformat import read_trace
 from tests import builders
 from tests.accessibility import check_accessibility
 from tests.browser import NARROW, Complaints, Sockets, Tenant, Visit, offline, without_server

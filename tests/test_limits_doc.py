@@ -29,7 +29,6 @@ PACES = {
     "flowplatform.metrics._REQUEST_SECONDS",
     "flowplatform.postgresql.base._LOOK_SECONDS",
     "flowplatform.supervisor._WATCH_SECONDS",
-    "flowplatform.demo.api.RETRY_BASE_SECONDS",
     "notifications.guard.LOOK_SECONDS",
     "notifications.hub.HEARTBEAT_SECONDS",
     "notifications.hub.LOOK_SECONDS",
@@ -38,7 +37,7 @@ PACES = {
     "notifications.organization_feed.PAUSE_SECONDS",
     "settings.SECURE_HSTS_SECONDS",
 }
-PACED = ("flowplatform.replay.", "flowplatform.demo.worker.")  # what they play, and how often they look
+PACED = "flowplatform.demo.worker."  # how often it looks
 
 
 @cache

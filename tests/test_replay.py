@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
+from flowplatform_client import FlowPlatform, TaskStatus
+from flowplatform_client.replay.player import Player
+from flowplatform_client.resources import Statuses
 
-from flowplatform.demo.api import FlowApi, StatusUpdate
 from flowplatform.management.commands import replay as command
-from flowplatform.replay.player import Player
 from tests.builders import make_organization, make_token
 from tests.conftest import Platform
 from tests.stack import ROOT, free_port, wait_until
@@ -32,7 +33,7 @@ class Replays:
     ) -> None:
         self.url = platform.url
         self.token = make_token(make_organization(), scopes)
-        self.api = FlowApi(self.url, self.token, patience_seconds=30)
+        self.client = FlowPlatform(self.url, self.token)
 
     def __call__(self, trace: Path, **options: Any) -> str:
         """Replay a trace and return what was printed."""
@@ -57,7 +58,7 @@ class Replays:
 def replays(platform: Platform, committed: None) -> Iterator[Replays]:
     made = Replays(platform)
     yield made
-    made.api.close()
+    made.client.close()
 
 
 def value_of(printed: str, name: str) -> str:
@@ -79,8 +80,8 @@ def test_a_trace_is_played_in_its_order_and_the_outcome_equals_it(replays: Repla
     assert "final state equals the trace: yes" in printed
     execution = replays.executions()[0]
     assert execution["status"] == "completed"
-    history = replays.api.status_history(execution["id"])
-    assert history.index(StatusUpdate("left", "completed")) < history.index(StatusUpdate("bottom", "queued"))
+    newest_first = [(row.task_name, row.status) for row in replays.client.statuses.history(execution["id"])]
+    assert newest_first.index(("bottom", "queued")) < newest_first.index(("left", "completed"))
 
 
 @pytest.mark.parametrize("trace", REAL_TRACES, ids=lambda path: path.stem)
@@ -119,12 +120,12 @@ def test_a_flow_is_used_again_and_another_trace_of_its_name_is_a_version(replays
 def test_an_outcome_that_differs_is_told_with_the_task(
     replays: Replays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Forgetful(FlowApi):
-        def report(self, execution_id: str, updates: Sequence[StatusUpdate]) -> None:
-            kept = [update for update in updates if update != ("left", "completed")]
-            super().report(execution_id, kept)
+    add = Statuses.add
 
-    monkeypatch.setattr(command, "FlowApi", Forgetful)
+    def forgetful(self: Statuses, execution_id: str, updates: Sequence[tuple[str, str]]) -> list[TaskStatus]:
+        return add(self, execution_id, [update for update in updates if update != ("left", "completed")])
+
+    monkeypatch.setattr(Statuses, "add", forgetful)
     printed = io.StringIO()
     with pytest.raises(CommandError) as caught:
         call_command(

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from flowplatform.demo.api import ApiError, ConnectionSettingError, FlowApi
+from flowplatform_client import FlowPlatform, FlowPlatformError, RetryPolicy
+from flowplatform_client.address import plain_http_is_allowed
+
 from flowplatform.demo.documents import DOCUMENT_SUFFIXES, Library
 from flowplatform.demo.marker import AlreadyWorkingError, WorkMarker
 from flowplatform.demo.worker import Worker, say
@@ -29,7 +31,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 0
-    except (ApiError, AlreadyWorkingError, ConnectionSettingError, ArgumentError) as error:
+    except (FlowPlatformError, AlreadyWorkingError, ArgumentError) as error:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"{error.filename or arguments.reports}: {error.strerror}")
@@ -70,11 +72,23 @@ def _worker(arguments: argparse.Namespace) -> Worker:
         raise ArgumentError(f"the input folder {arguments.input} does not exist")
     reports = arguments.reports.absolute()
     return Worker(
-        FlowApi(arguments.url, token, on_wait=say),
+        _platform(arguments.url, token),
         library=Library(arguments.input.absolute()) if arguments.input else Library.of_project(),
         reports=reports,
         marker=WorkMarker(reports),
         pace_seconds=arguments.pace,
+    )
+
+
+def _platform(url: str, token: str) -> FlowPlatform:
+    """Return the server to report to; it may be away for as long as it likes."""
+    return FlowPlatform(
+        url,
+        token,
+        retries=RetryPolicy.for_ever(),
+        connections=2,
+        allow_plain_http=plain_http_is_allowed(),
+        on_wait=lambda reason: say(f"waiting for the server at {url}: {reason}"),
     )
 
 

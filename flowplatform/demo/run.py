@@ -6,7 +6,8 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from flowplatform.demo.api import StatusUpdate
+from flowplatform_client import StatusUpdate
+
 from flowplatform.demo.check import DocumentCheck, Outcome
 from flowplatform.demo.documents import CheckError
 from flowplatform.demo.tasks import Task

@@ -1,1 +1,1 @@
-"""Replaying a recorded workflow through the public API: reading the trace, planning, playing, comparing."""
+"""What `manage.py replay` adds to the client's replay: finding the server, or starting one."""

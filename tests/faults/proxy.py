@@ -6,6 +6,7 @@ swallow  connections are accepted and nothing is answered: the network or the se
 delay    every piece of data waits for so many seconds, each way
 cut      what is connected is cut, once; then bytes pass
 forget   requests reach the server, and the connection is cut instead of its answer: was it done or not?
+halve    the same, but the first half of what would be answered gets through
 
 It runs as a process of its own (`python -m tests.faults.proxy`), so that what it carries does not wait for the test's
 interpreter. The first line of its input has the routes, every further line is a command; each is confirmed by a line.
@@ -21,15 +22,16 @@ from typing import Any, Literal
 
 from tests.stack import ROOT
 
-Mode = Literal["pass", "refuse", "swallow", "delay", "cut", "forget"]
+Mode = Literal["pass", "refuse", "swallow", "delay", "cut", "forget", "halve"]
+Upstream = str | int  # the path of a Unix socket, or a port of this machine
 
 _PIECE = 64 * 1024
 
 
 class Route:
-    """One port of ours and the Unix socket behind it."""
+    """One port of ours and the server behind it."""
 
-    def __init__(self, port: int, upstream: str) -> None:
+    def __init__(self, port: int, upstream: Upstream) -> None:
         self._port = port
         self._upstream = upstream
         self._mode: Mode = "pass"
@@ -61,13 +63,18 @@ class Route:
             connection.cut()
             self._connections.discard(connection)
 
-    async def allows(self, *, answer: bool) -> bool | None:
-        """Say whether a piece of data may pass: `False` drops it, `None` ends the connection."""
+    async def passed(self, piece: bytes, *, answer: bool) -> bytes:
+        """Return what may pass of a piece of data: less than it ends the connection, unless it is swallowed."""
         if self._mode == "delay":
             await asyncio.sleep(self._delay)
-        if self._mode == "forget" and answer:
-            return None
-        return self._mode != "swallow"
+        if answer and self._mode in ("forget", "halve"):
+            return piece[: len(piece) // 2] if self._mode == "halve" else b""
+        return piece
+
+    @property
+    def swallows(self) -> bool:
+        """Whether nothing gets through, and nobody is told."""
+        return self._mode == "swallow"
 
 
 class Connection:
@@ -77,9 +84,9 @@ class Connection:
         self._route = route
         self._writers = [client]
 
-    async def run(self, reader: asyncio.StreamReader, upstream: str) -> None:
+    async def run(self, reader: asyncio.StreamReader, upstream: Upstream) -> None:
         """Carry bytes both ways until one side ends."""
-        server_reader, server = await asyncio.open_unix_connection(upstream)
+        server_reader, server = await _connected(upstream)
         self._writers.append(server)
         ways = [
             asyncio.create_task(self._carry(reader, server, answer=False)),
@@ -94,12 +101,13 @@ class Connection:
 
     async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, answer: bool) -> None:
         while piece := await source.read(_PIECE):
-            allowed = await self._route.allows(answer=answer)
-            if allowed is None:
+            passed = await self._route.passed(piece, answer=answer)
+            if self._route.swallows:
+                continue
+            target.write(passed)
+            await target.drain()
+            if passed != piece:
                 return
-            if allowed:
-                target.write(piece)
-                await target.drain()
 
     def cut(self) -> None:
         """End both sides at once."""
@@ -107,7 +115,13 @@ class Connection:
             writer.transport.abort()
 
 
-async def _serve(routes: Mapping[str, tuple[int, str]]) -> None:
+async def _connected(upstream: Upstream) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(upstream, int):
+        return await asyncio.open_connection("127.0.0.1", upstream)
+    return await asyncio.open_unix_connection(upstream)
+
+
+async def _serve(routes: Mapping[str, tuple[int, Upstream]]) -> None:
     served = {name: Route(*where) for name, where in routes.items()}
     for route in served.values():
         await route.turn("pass")
@@ -125,8 +139,8 @@ def _confirm() -> None:
 class Proxy:
     """The process of the proxy, as the tests hold it."""
 
-    def __init__(self, routes: Mapping[str, tuple[int, str]]) -> None:
-        """Start it. `routes` has a port and the path of a Unix socket for every name."""
+    def __init__(self, routes: Mapping[str, tuple[int, Upstream]]) -> None:
+        """Start it. `routes` has a port and the server behind it for every name."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.proxy"],
             cwd=ROOT,

@@ -1,26 +1,28 @@
 """`manage.py replay FILE`: play a recorded workflow through the public API, then compare the outcome with it."""
 
 import math
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from flowplatform_client import FlowPlatform, FlowPlatformError, RetryPolicy
+from flowplatform_client.address import plain_http_is_allowed
+from flowplatform_client.cli.progress import progress
+from flowplatform_client.replay.player import MAX_CONNECTIONS
+from flowplatform_client.replay.schedule import Schedule, speed_for
+from flowplatform_client.replay.session import register, replay
+from flowplatform_client.replay.telling import announcement, summary
+from flowplatform_client.replay.wfformat import TraceError, read_trace
 
-from flowplatform.demo.api import ApiError, ConnectionSettingError, FlowApi, UnreachableError
-from flowplatform.replay.player import MAX_CONNECTIONS
-from flowplatform.replay.schedule import Schedule, critical_path_seconds, speed_for
-from flowplatform.replay.session import Result, register, replay
 from flowplatform.replay.target import Target, TargetError, target
-from flowplatform.replay.wfformat import TraceError, read_trace
 from flowplatform.supervisor import PlatformError
 
 PATIENCE_SECONDS = 30.0
 MAX_EXECUTIONS = 1_000
 INTERRUPTED_CODE = 130  # what a shell expects of a program that Ctrl-C ended
 
-_FAILURES = (TraceError, TargetError, ConnectionSettingError, PlatformError, ApiError, UnreachableError)
+_FAILURES = (TraceError, TargetError, PlatformError, FlowPlatformError)
 _INTERRUPTED = "Interrupted: the executions that were still playing are marked cancelled."
 
 
@@ -55,59 +57,34 @@ class Command(BaseCommand):
             raise CommandError(f"--executions must be from 1 to {MAX_EXECUTIONS:,}.")
         try:
             trace = read_trace(file)
-            with target(url, token, data_dir=settings.DATA_DIR) as server, closing(self._client(server)) as api:
-                self._play(api, Schedule(trace, speed or speed_for(trace)), executions)
+            with target(url, token, data_dir=settings.DATA_DIR) as server, self._client(server) as platform:
+                self._play(platform, Schedule(trace, speed or speed_for(trace)), executions)
         except _FAILURES as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError(_INTERRUPTED, returncode=INTERRUPTED_CODE) from None
 
-    def _client(self, server: Target) -> FlowApi:
-        return FlowApi(
+    def _client(self, server: Target) -> FlowPlatform:
+        return FlowPlatform(
             server.url,
             server.token,
-            patience_seconds=PATIENCE_SECONDS,
+            retries=RetryPolicy(attempts=math.inf, total_seconds=PATIENCE_SECONDS),
             connections=MAX_CONNECTIONS,
-            on_wait=self.stderr.write,
+            allow_plain_http=plain_http_is_allowed(),
+            on_wait=lambda reason: self.stderr.write(f"waiting for the server at {server.url}: {reason}"),
         )
 
-    def _play(self, api: FlowApi, schedule: Schedule, executions: int) -> None:
+    def _play(self, platform: FlowPlatform, schedule: Schedule, executions: int) -> None:
         """Say what is about to happen, play, and say what happened; raise `CommandError` if the outcome differs."""
         for note in schedule.trace.notes:
             self.stderr.write(f"Note: {note}")
-        self.stdout.write(_announcement(schedule, executions))
-        flow = register(api, schedule.trace)
-        self.stdout.write(f"Watch it at {api.flow_page(flow['id'])}")
+        self.stdout.write(announcement(schedule, executions))
+        flow = register(platform, schedule.trace)
+        page = platform.flow_page(flow.id)
+        self.stdout.write(f"Watch it at {page}")
         self.stdout.flush()
-        result = replay(api, flow, schedule, executions)
-        self.stdout.write(_summary(result, schedule, api.flow_page(flow["id"])))
+        with progress(len(schedule.updates) * executions, "statuses") as on_sent:
+            result = replay(platform, flow, schedule, executions, on_sent)
+        self.stdout.write(summary(result, schedule, page))
         if result.differences:
             raise CommandError("\n".join(["The final state differs from the trace:", *result.differences]))
-
-
-def _announcement(schedule: Schedule, executions: int) -> str:
-    """Say how long it will last."""
-    trace = schedule.trace
-    times = "" if executions == 1 else f", {executions:,} executions at once"
-    return (
-        f"{trace.name}: {len(trace.tasks):,} tasks, critical path {critical_path_seconds(trace):,.1f} s{times}."
-        f" Played {schedule.speed:,.4g} times as fast as recorded it lasts about {schedule.duration_seconds:,.1f} s"
-        " (--speed changes that)."
-    )
-
-
-def _summary(result: Result, schedule: Schedule, page: str) -> str:
-    """Return what was sent, how the server answered, and whether the outcome is right."""
-    played = result.played
-    statuses = len(schedule.updates) * result.executions
-    return "\n".join(
-        [
-            f"flow page           {page}",
-            f"tasks               {len(schedule.trace.tasks):,} in {result.executions:,} execution(s)",
-            f"statuses sent       {statuses:,} in {played.batches:,} batches",
-            f"seconds             {played.seconds:.1f}",
-            f"statuses/s          {statuses / played.seconds:,.1f}",
-            f"latency ms          p50 {played.latency_ms(50):.1f}, p99 {played.latency_ms(99):.1f}",
-            f"final state equals the trace: {'no' if result.differences else 'yes'}",
-        ]
-    )

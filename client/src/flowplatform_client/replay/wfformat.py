@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
-from pydantic_core import PydanticCustomError
+from flowplatform_client.replay.json_place import NotFittingError, Place, parsed_file
 
+VERSION = "1.5"
 MAX_TASKS = 10_000  # the contract's limits of a flow
 MAX_NAME_LENGTH = 200
 MAX_TITLE_LENGTH = 255
@@ -39,47 +38,14 @@ class Trace:
     notes: tuple[str, ...] = field(default=())
 
 
-def _fit_for_json(text: str) -> str:
-    if "\0" in text:
-        raise PydanticCustomError("string_nul", "contains a NUL character")
-    return text
+@dataclass(frozen=True)
+class _SpecifiedTask:
+    """A task as the specification names it."""
 
-
-_Text = Annotated[str, AfterValidator(_fit_for_json)]
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH), AfterValidator(_fit_for_json)]
-
-
-class _SpecifiedTask(BaseModel):
-    id: _Name
-    name: _Text = ""
-    parents: list[str] = []
-    children: list[str] = []
-
-
-class _Specification(BaseModel):
-    tasks: Annotated[list[_SpecifiedTask], Field(min_length=1, max_length=MAX_TASKS)]
-
-
-class _ExecutedTask(BaseModel):
     id: str
-    runtime_seconds: Annotated[float, Field(ge=0, le=LONGEST_RUNTIME_SECONDS)] | None = Field(
-        None, alias="runtimeInSeconds"
-    )
-
-
-class _Execution(BaseModel):
-    tasks: list[_ExecutedTask]
-
-
-class _Workflow(BaseModel):
-    specification: _Specification
-    execution: _Execution
-
-
-class _WfFormat(BaseModel):
-    schema_version: Annotated[Literal["1.5"], Field(alias="schemaVersion")]
-    name: _Text = ""
-    workflow: _Workflow
+    name: str
+    parents: tuple[str, ...]
+    children: tuple[str, ...]
 
 
 def read_trace(path: Path) -> Trace:
@@ -87,11 +53,24 @@ def read_trace(path: Path) -> Trace:
 
     An edge counts whether a task names its parent or its child. A task without a recorded runtime lasts 0 s.
     """
-    document = _parse(path)
-    specified = document.workflow.specification.tasks
+    try:
+        return _trace(Place(parsed_file(path)), path.stem)
+    except OSError as error:
+        raise TraceError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise TraceError(f"{path} is not JSON: {error}.") from error
+    except NotFittingError as error:
+        raise TraceError(f"{path} is not a WfFormat 1.5 trace: {error}.") from error
+
+
+def _trace(document: Place, stem: str) -> Trace:
+    document.field("schemaVersion").must_be(VERSION)
+    workflow = document.field("workflow")
+    specified = [_specified(task) for task in workflow.field("specification").field("tasks").items(1, MAX_TASKS)]
+    executed = [_executed(task) for task in workflow.field("execution").field("tasks").items()]
     _refuse_duplicates("specification", [task.id for task in specified])
-    _refuse_duplicates("execution", [task.id for task in document.workflow.execution.tasks])
-    runtimes = {task.id: task.runtime_seconds for task in document.workflow.execution.tasks}
+    _refuse_duplicates("execution", [task_id for task_id, _ in executed])
+    runtimes = dict(executed)
     parents = _parents(specified)
     tasks = {
         task.id: TraceTask(
@@ -103,36 +82,23 @@ def read_trace(path: Path) -> Trace:
         for task in specified
     }
     return Trace(
-        name=(document.name.strip() or path.stem)[:MAX_TITLE_LENGTH],
+        name=(document.field("name", "").text().strip() or stem)[:MAX_TITLE_LENGTH],
         tasks=tuple(tasks[task_id] for task_id in _in_order(parents)),
         notes=tuple(_notes(tasks, runtimes)),
     )
 
 
-def _parse(path: Path) -> _WfFormat:
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe or a device might never end
-            raise TraceError(f"{path} is not a file.")
-        return _WfFormat.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise TraceError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValidationError as error:
-        raise TraceError(_sentence(path, error)) from error
+def _specified(task: Place) -> _SpecifiedTask:
+    return _SpecifiedTask(
+        id=task.field("id").text(1, MAX_NAME_LENGTH),
+        name=task.field("name", "").text(),
+        parents=tuple(name.text() for name in task.field("parents", []).items()),
+        children=tuple(name.text() for name in task.field("children", []).items()),
+    )
 
 
-def _sentence(path: Path, error: ValidationError) -> str:
-    """Say the first thing that is wrong with a file."""
-    problem = error.errors(include_url=False)[0]
-    if problem["type"] == "json_invalid":
-        return f"{path} is not JSON: {problem['ctx']['error']}."
-    others = f" (and {error.error_count() - 1:,} more)" if error.error_count() > 1 else ""
-    return f"{path} is not a WfFormat 1.5 trace: {_place(problem['loc'])}: {problem['msg']}{others}."
-
-
-def _place(location: Sequence[str | int]) -> str:
-    """Return a location as people write it: workflow.specification.tasks[3].id."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    return "".join(steps).removeprefix(".") or "the top level"
+def _executed(task: Place) -> tuple[str, float | None]:
+    return task.field("id").text(), task.field("runtimeInSeconds", None).number_or_none(0, LONGEST_RUNTIME_SECONDS)
 
 
 def _refuse_duplicates(part: str, ids: Iterable[str]) -> None:

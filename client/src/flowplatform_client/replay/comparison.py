@@ -3,20 +3,22 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from flowplatform.demo.api import FlowApi, StatusUpdate
-from flowplatform.replay.schedule import COMPLETED, PHASES
-from flowplatform.replay.wfformat import Trace, TraceTask
+from flowplatform_client.client import FlowPlatform
+from flowplatform_client.models import StatusUpdate
+from flowplatform_client.replay.schedule import COMPLETED, PHASES
+from flowplatform_client.replay.wfformat import Trace, TraceTask
 
 
-def differences(api: FlowApi, execution_id: str, trace: Trace) -> Iterator[str]:
+def differences(platform: FlowPlatform, execution_id: str, trace: Trace) -> Iterator[str]:
     """Read an execution back; yield every difference, a sentence that names the task and the execution."""
-    states = api.task_states(execution_id)
-    history = api.status_history(execution_id)
+    states = {output.task_name: output.processing_status for output in platform.task_outputs.list(execution_id)}
+    newest_first = [StatusUpdate(row.task_name, row.status) for row in platform.statuses.history(execution_id)]
+    history = newest_first[::-1]
     for difference in compare(trace, states, history):
         yield f"{difference} (execution {execution_id})"
 
 
-def compare(trace: Trace, states: Mapping[str, str], history: Sequence[StatusUpdate]) -> Iterator[str]:
+def compare(trace: Trace, states: Mapping[str, str | None], history: Sequence[StatusUpdate]) -> Iterator[str]:
     """Yield every way in which the derived states and the history (oldest first) differ from the trace."""
     positions: dict[str, dict[str, int]] = {task.id: {} for task in trace.tasks}
     reported: dict[str, list[str]] = {task.id: [] for task in trace.tasks}

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from flowplatform.demo.api import BATCH_SIZE, FlowApi, StatusUpdate
-from flowplatform.replay.schedule import Due, in_batches
+from flowplatform_client.client import FlowPlatform
+from flowplatform_client.endpoints import BATCH_SIZE
+from flowplatform_client.models import StatusUpdate
+from flowplatform_client.replay.schedule import Due, in_batches
 
 TICK_SECONDS = 0.02
 MAX_CONNECTIONS = 16
@@ -66,8 +68,10 @@ class Player:
     `on_sent` is told, from any thread, how many statuses were just answered.
     """
 
-    def __init__(self, api: FlowApi, execution_ids: Sequence[str], updates: Sequence[Due], on_sent: OnSent) -> None:
-        self._api = api
+    def __init__(
+        self, platform: FlowPlatform, execution_ids: Sequence[str], updates: Sequence[Due], on_sent: OnSent
+    ) -> None:
+        self._platform = platform
         self._parts = [_Part(execution_id, updates) for execution_id in execution_ids]
         self._on_sent = on_sent
         self._played = Played()
@@ -76,7 +80,7 @@ class Player:
     def play(self) -> Played:
         """Report everything when it is due; return when the last answer is there.
 
-        Raises `ApiError` or `UnreachableError` of the first batch that failed for good.
+        Raises `ApiError` or `ConnectionFailedError` of the first batch that failed for good.
         """
         started = time.perf_counter()
         with ThreadPoolExecutor(min(len(self._parts), MAX_CONNECTIONS)) as pool:
@@ -109,6 +113,6 @@ class Player:
             if self._is_stopped:
                 return
             sent_at = time.perf_counter()
-            self._api.report(execution_id, batch)
+            self._platform.statuses.add(execution_id, batch)
             self._played.latencies.append(time.perf_counter() - sent_at)
             self._on_sent(len(batch))

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from flowplatform.demo.api import StatusUpdate
-from flowplatform.replay.wfformat import Trace
+from flowplatform_client.models import StatusUpdate
+from flowplatform_client.replay.wfformat import Trace
 
 COMPLETED = "completed"
 PHASES = ("queued", "running", COMPLETED)

@@ -1,0 +1,3 @@
+"""The version of this package; clients tell it to the server."""
+
+__version__ = "0.1.0"
