@@ -18,6 +18,9 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_CHUNKS = 16_384  # of a body that comes in chunks: the smallest cost as much as the largest
 # For the whole body. A proxy in front collects bodies first and passes them on at once.
 BODY_SECONDS = 10
+# A client that is still sending what was refused is cut off before it has read why, unless that is passed over.
+LINGER_SECONDS = 2
+LINGER_BYTES = 4 * MAX_BODY_BYTES
 READER_SECONDS = 20  # for a client to read on, of an answer that is sent in parts
 
 REFUSED = "flowplatform.refused"  # in the environment: the status of a request whose body was not read to its end

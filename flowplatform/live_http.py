@@ -14,7 +14,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from flowplatform.bodies import BODY_SECONDS, MAX_BODY_BYTES, MAX_CHUNKS
+from flowplatform.bodies import BODY_SECONDS, LINGER_BYTES, LINGER_SECONDS, MAX_BODY_BYTES, MAX_CHUNKS
 from flowplatform.flow_control import FlowControl
 
 HEAD_SECONDS = 10  # for the request line and the headers, from their first byte
@@ -68,6 +68,8 @@ class BoundedChannel(HTTPChannel):
 
     _deadline: DelayedCall | None = None
     _coded_bytes = 0  # of a body, as they came
+    _is_refused = False
+    _passed_over: int | None = None  # bytes that came after the answer of a refusal
 
     def connectionMade(self) -> None:  # noqa: N802  (Twisted's names)
         """Wait for its first line."""
@@ -75,7 +77,12 @@ class BoundedChannel(HTTPChannel):
         self.factory.wait_for(self)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        """Begin to count the time of a request with its first byte."""
+        """Begin to count the time of a request with its first byte; pass over what was refused."""
+        if self._passed_over is not None:
+            self._passed_over += len(data)
+            if self._passed_over > LINGER_BYTES:
+                self.forceAbortClient()  # type: ignore[no-untyped-call]
+            return
         if self._deadline is None and not self._handlingRequest:
             self._expect(HEAD_SECONDS, self.forceAbortClient)
         super().dataReceived(data)  # type: ignore[no-untyped-call]
@@ -111,6 +118,16 @@ class BoundedChannel(HTTPChannel):
         self._expect(None)
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
+    def loseConnection(self) -> None:  # noqa: N802
+        """Close; our end first while a client still sends, or it may never read the answer (RFC 9112, 9.6)."""
+        if not self._is_refused:
+            super().loseConnection()  # type: ignore[no-untyped-call]
+        elif self._passed_over is None:
+            self._passed_over = 0
+            self._networkProducer.unregisterProducer()
+            self.transport.loseWriteConnection()  # type: ignore[union-attr]
+            self._expect(LINGER_SECONDS, self.forceAbortClient)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """Nothing is expected any more."""
         self.factory.heard_of(self)
@@ -123,6 +140,7 @@ class BoundedChannel(HTTPChannel):
         self.allContentReceived()
 
     def _mark(self, status: int) -> None:
+        self._is_refused = True
         self.requests[-1].refused = status
         self.persistent = False
 

@@ -11,7 +11,7 @@ import select
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from flowplatform.bodies import (
     BODY_SECONDS,
+    LINGER_BYTES,
+    LINGER_SECONDS,
     MAX_BODY_BYTES,
     MAX_CHUNKS,
     READER_SECONDS,
@@ -124,6 +126,8 @@ async def _body(environ: "WSGIEnvironment", protocol: "HTTPProtocol") -> bytes:
         return await _chunks(protocol)
     length = environ.get("CONTENT_LENGTH", "0")
     if is_too_large(length):
+        if int(length) <= LINGER_BYTES and "HTTP_EXPECT" not in environ:  # whoever waits for our word sends nothing yet
+            await _pass_over(aiter(protocol))
         raise Unreadable(413)
     return b"" if length == "0" else await protocol()
 
@@ -131,12 +135,23 @@ async def _body(environ: "WSGIEnvironment", protocol: "HTTPProtocol") -> bytes:
 async def _chunks(protocol: "HTTPProtocol") -> bytes:
     """Return a body without a known length. Chunks are counted, too: each takes a turn of the event loop."""
     body, count = bytearray(), 0
-    async for part in protocol:
+    parts = aiter(protocol)  # there is only one
+    while (part := await anext(parts, None)) is not None:
         body += part
         count += 1
         if len(body) > MAX_BODY_BYTES or count > MAX_CHUNKS:
+            await _pass_over(parts)
             raise Unreadable(413)
     return bytes(body)
+
+
+async def _pass_over(parts: AsyncIterator[bytes]) -> None:
+    """Read the rest of what is refused, within bounds: granian closes the connection as soon as it has answered."""
+    count = 0
+    with suppress(TimeoutError, RuntimeError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while count < LINGER_BYTES and (part := await anext(parts, None)) is not None:
+                count += len(part)
 
 
 # --- A streamed answer ----------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from flowplatform.demo.credentials import ensure_demo
 from flowplatform.embedded import database_url, owner_database_url, redis_url
 from tests.leftovers import processes_of
 from tests.servers import DATA_DIR
-from tests.stack import ROOT, free_port, wait_until
+from tests.stack import ROOT, free_port, free_port_pair, wait_until
 
 # What somebody with a database of their own has to set beside it.
 INSTALLATION = {"SECRET_KEY": secrets.token_hex(32), "ALLOWED_HOSTS": "127.0.0.1"}
@@ -41,7 +41,7 @@ class Up:
 
     def __init__(self, data_dir: Path, *arguments: str) -> None:
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = free_port_pair()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = data_dir.parent / "up.out"
         with self.output.open("w") as output:
@@ -261,7 +261,7 @@ def test_more_web_processes_than_the_database_has_connections_for_are_one_senten
     ours = {**INSTALLATION, "OWNER_DATABASE_URL": owner_database_url(DATA_DIR), "REDIS_URL": redis_url(DATA_DIR)}
     ours["DATABASE_URL"] = database_url(DATA_DIR)
     failed = manage(
-        "up", "--port", str(free_port()), "--web-processes", "100", "--data-dir", data_dir, environment=ours
+        "up", "--port", str(free_port_pair()), "--web-processes", "100", "--data-dir", data_dir, environment=ours
     )
     assert failed.returncode == 1
     assert re.fullmatch(

@@ -1,7 +1,9 @@
 """Clients that ask for much and read little of it."""
 
+import asyncio
 import socket
 import time
+from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -92,3 +94,20 @@ def _asked(port: int, export: Export) -> socket.socket:
     client.connect((HOST, port))
     client.sendall(head("GET", export.path, f"Cookie: {export.cookie}"))
     return client
+
+
+@pytest.mark.parametrize("coding", ["with a length", "in chunks"])
+def test_whoever_sends_too_much_reads_that_it_is_too_much(server: str, stage: Stage, coding: str) -> None:
+    """Not that the connection broke: a client that writes on does not read before it has written."""
+    _, scene, _ = stage.server(server)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b"x" * 10_000
+
+    async def story() -> list[int]:
+        async with httpx.AsyncClient(base_url=f"http://{HOST}:{scene.port}") as client:
+            contents = [b"x" * 2_000_000 if coding == "with a length" else pieces() for _ in range(15)]
+            return [(await client.post("/api/flow-executions", content=one)).status_code for one in contents]
+
+    assert set(asyncio.run(story())) == {413}
