@@ -127,7 +127,7 @@ async def _body(environ: "WSGIEnvironment", protocol: "HTTPProtocol") -> bytes:
     length = environ.get("CONTENT_LENGTH", "0")
     if is_too_large(length):
         if int(length) <= LINGER_BYTES and "HTTP_EXPECT" not in environ:  # whoever waits for our word sends nothing yet
-            await _pass_over(aiter(protocol))
+            await _pass_over(_parts(protocol))
         raise Unreadable(413)
     return b"" if length == "0" else await protocol()
 
@@ -135,8 +135,8 @@ async def _body(environ: "WSGIEnvironment", protocol: "HTTPProtocol") -> bytes:
 async def _chunks(protocol: "HTTPProtocol") -> bytes:
     """Return a body without a known length. Chunks are counted, too: each takes a turn of the event loop."""
     body, count = bytearray(), 0
-    parts = aiter(protocol)  # there is only one
-    while (part := await anext(parts, None)) is not None:
+    parts = _parts(protocol)
+    async for part in parts:
         body += part
         count += 1
         if len(body) > MAX_BODY_BYTES or count > MAX_CHUNKS:
@@ -145,13 +145,21 @@ async def _chunks(protocol: "HTTPProtocol") -> bytes:
     return bytes(body)
 
 
+async def _parts(protocol: "HTTPProtocol") -> AsyncIterator[bytes]:
+    """Yield the pieces of a body, in a form that several loops may share: granian gives its own out once."""
+    async for part in protocol:
+        yield part
+
+
 async def _pass_over(parts: AsyncIterator[bytes]) -> None:
     """Read the rest of what is refused, within bounds: granian closes the connection as soon as it has answered."""
     count = 0
     with suppress(TimeoutError, RuntimeError):
         async with asyncio.timeout(LINGER_SECONDS):
-            while count < LINGER_BYTES and (part := await anext(parts, None)) is not None:
+            async for part in parts:
                 count += len(part)
+                if count > LINGER_BYTES:
+                    return
 
 
 # --- A streamed answer ----------------------------------------------------------------------------------------------
