@@ -32,6 +32,7 @@ from flowplatform_client import (
     UnprocessableError,
 )
 
+from flowplatform.bodies import MAX_BODY_BYTES
 from tests.builders import definition, make_organization, make_token
 from tests.client.conftest import Asker
 from tests.conftest import Platform
@@ -256,8 +257,6 @@ def test_each_refusal_is_a_class_with_code_and_request_id(platform: Platform, as
     assert (unknown.code, unknown.details[0]["task_name"]) == ("bad_request", "a")
     circle = definition("a", "b", a=["b"], b=["a"])
     assert refusal_of(lambda mine: mine.flows.create("x", circle), InvalidDefinitionError).code == "invalid_definition"
-    huge = {"text": "x" * 1_100_000}
-    refusal_of(lambda mine: mine.executions.create(flow.id, input=huge), PayloadTooLargeError)
     unfit = refusal_of(lambda mine: mine.statuses.add(execution.id, [("a", "b"), ("c", "")]), UnprocessableError)
     assert [place["loc"] for place in unfit.details] == [["body", "statuses", 1, "status"]]
     assert "422: body.statuses.1.status: " in str(unfit)
@@ -271,6 +270,16 @@ def test_each_refusal_is_a_class_with_code_and_request_id(platform: Platform, as
         nobody(lambda theirs: theirs.flows.list())
     assert unknown_token.value.is_about_credentials
     nobody.close()
+
+
+def test_a_body_that_the_server_would_not_read_is_not_sent(ask: Asker) -> None:
+    flow = ask(lambda mine: mine.flows.create("Invoices", INVOICES))
+    around = len(f'{{"flow_id":"{flow.id}","input":{{"x":""}}}}')
+    fits = {"x": "x" * (MAX_BODY_BYTES - around)}
+    assert ask(lambda mine: mine.executions.create(flow.id, input=fits)).input == fits
+    with pytest.raises(PayloadTooLargeError, match=r"was not sent: the body has 1,048,577 bytes") as refused:
+        ask(lambda mine: mine.executions.create(flow.id, input={"x": fits["x"] + "x"}))
+    assert (refused.value.status, refused.value.code) == (413, "payload_too_large")
 
 
 def test_an_error_survives_the_way_to_another_process(client: FlowPlatform) -> None:

@@ -348,11 +348,10 @@ def test_what_was_told_already_is_dropped(kind: str) -> None:
 
 
 def test_a_reset_names_the_new_epoch_and_it_goes_on_from_there(kind: str) -> None:
-    told, asked = told_by(
-        kind, 3, [hello(5), events(6), reset(2, "new"), events(3), 1012], [hello(3, "new"), None], since=5, epoch="e"
-    )
-    assert told == [6, ("new", 2), 3]
-    assert asked[0] == "since=5&epoch=e"
+    scripts = [hello(5), events(6), reset(2, "new"), events(3), 1012], [hello(4, "new"), events(4), None]
+    told, asked = told_by(kind, 4, *scripts, since=5, epoch="e")
+    assert told == [6, ("new", 2), 3, 4]
+    assert asked == ["since=5&epoch=e", "since=3&epoch=new"]
 
 
 def test_frames_of_a_later_version_are_passed_over(kind: str) -> None:

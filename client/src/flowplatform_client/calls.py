@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from functools import cached_property
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -16,6 +18,8 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 Id = str | UUID
+
+MAX_BODY_BYTES = 1024 * 1024  # the contract's
 
 
 class Repeat(Enum):
@@ -74,7 +78,7 @@ class Call(Generic[T]):
         headers = {} if self.key is None else {"Idempotency-Key": self.key}
         return headers if self.body is None else {**headers, "Content-Type": "application/json"}
 
-    @property
+    @cached_property
     def content(self) -> bytes | None:
         """The body as JSON. Raises `TypeError` or `ValueError` for what JSON does not have."""
         if self.body is None:
@@ -87,6 +91,21 @@ class Call(Generic[T]):
         named = [(name, value) for name, value in self.query.items() if value is not None]
         each = [(name, one) for name, value in named for one in (value if isinstance(value, list) else [value])]
         return [(name, _text(value)) for name, value in each]
+
+    def check_size(self, url: str) -> None:
+        """Refuse a body that the server would not read: it would close while we write, and its answer may get lost."""
+        size = len(self.content or b"")
+        if size > MAX_BODY_BYTES:
+            raise error_of(
+                Refusal(
+                    method=self.method,
+                    url=url,
+                    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    code="payload_too_large",
+                    message=f"the body has {size:,} bytes, and may have {MAX_BODY_BYTES:,}",
+                    was_sent=False,
+                )
+            )
 
     def result(self, answer: Answer, url: str) -> T:
         """Return what a good answer says; raise `ApiError` for every other one, also for one of another server."""

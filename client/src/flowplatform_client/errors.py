@@ -34,7 +34,8 @@ class Refusal:
     """What the server said instead of doing what was asked.
 
     `code` and `message` are those of the API's errors, `details` what comes with them: for 422 the list of places,
-    each with `loc`, `msg` and `type`. `retry_after` is in seconds, `None` if the server named no time.
+    each with `loc`, `msg` and `type`. `retry_after` is in seconds, `None` if the server named no time. `was_sent` is
+    false where the server's answer was known before.
     """
 
     method: str
@@ -45,11 +46,13 @@ class Refusal:
     details: Details = None
     request_id: str | None = None
     retry_after: float | None = None
+    was_sent: bool = True
 
     def __str__(self) -> str:
         hint = f" ({self.details})" if self.details and self.status != 422 else ""
         known_by = f" [request {self.request_id}]" if self.request_id else ""
-        return f"{self.method} {self.url} was answered {self.status}: {self.message}{hint}{known_by}"
+        answered = f"was answered {self.status}" if self.was_sent else "was not sent"
+        return f"{self.method} {self.url} {answered}: {self.message}{hint}{known_by}"
 
 
 class ApiError(FlowPlatformError):
@@ -123,7 +126,7 @@ class ConflictError(ApiError):
 
 
 class PayloadTooLargeError(ApiError):
-    """413: the body is over 1 MiB."""
+    """413: the body is over 1 MiB. It is not even sent."""
 
 
 class UnprocessableError(ApiError):

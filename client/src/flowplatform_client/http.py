@@ -207,7 +207,8 @@ def _check(attempt: Attempt) -> None:
 
 
 def _lost(error: httpx.RequestError) -> Lost:
-    reason = str(error) or f"no answer in time ({type(error).__name__})"
+    what = "no answer in time" if isinstance(error, httpx.TimeoutException) else "the connection broke"
+    reason = str(error) or f"{what} ({type(error).__name__})"
     return Lost(reason, was_sent=not isinstance(error, _NEVER_SENT))
 
 

@@ -79,6 +79,7 @@ def course(call: Call[T], url: str, policy: RetryPolicy, on_wait: OnWait) -> Cou
     Returns the result of the call. Raises `ApiError` or `ConnectionFailedError`. `on_wait` is told why, in one
     sentence, before the first pause.
     """
+    call.check_size(url)
     deadline = time.monotonic() + policy.total_seconds
     attempts = server_errors = 0
     while True:
