@@ -190,17 +190,17 @@ def test_statuses_that_the_token_may_not_report_are_given_up(
 
 
 def test_what_a_token_that_has_ended_cannot_report_is_kept_for_another_one(
-    run: Run, make: Make, platform: Platform, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Run, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended = make(token="ended")
     tell(ended, some(3))
     wait_until(lambda: "wait and are tried again" in caplog.text)
+    assert run.history() == []
     assert not ended.close()
-    token, run.token = run.token, "ended"
-    leave(run, platform.url, tmp_path, 3)
-    renewed = make(token=token)
-    assert renewed.flush(0)
-    wait_until(lambda: run.history() == some(3))
+    renewed = make()
+    tell(renewed, some(3, 3))
+    assert renewed.flush(SECONDS)
+    assert run.history() == some(6)
 
 
 def test_an_answer_of_something_in_between_is_none(run: Run, make: Make) -> None:

@@ -49,8 +49,8 @@ class Delivery(threading.Thread):
         self._gathering_since: float | None = None
 
     def run(self) -> None:
-        """Work until the reporter is retired and everything is sent."""
-        while self._lane.is_busy or not self._outbox.ends():
+        """Work until the reporter is retired and everything is sent, or only another token can send it."""
+        while not self._is_over():
             try:
                 self._round()
             except Exception:  # a disk that fails, or a bug: the next round may fare better, and no work is broken
@@ -136,11 +136,20 @@ class Delivery(threading.Thread):
         if self._leftovers is not None and not self._outbox.is_retired:
             self._leftovers.search()
 
+    def _is_over(self) -> bool:
+        if self._lane.has_wrong_token:
+            return self._outbox.ends(with_what_is_left=True)
+        return not self._lane.is_busy and self._outbox.ends(with_what_is_left=False)
+
     def _end(self) -> None:
         self._driver.close()
         if self._leftovers is not None:
             self._leftovers.close()
         try:
-            self._outbox.queue.remove()
+            if self._lane.has_wrong_token:
+                self._outbox.queue.close()
+                self._outbox.failed()  # whoever waits would wait in vain
+            else:
+                self._outbox.queue.remove()
         except OSError as error:
             _log.warning("a spool of which everything is sent could not be removed: %s", error)

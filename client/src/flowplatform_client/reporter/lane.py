@@ -79,6 +79,7 @@ class Lane:
     ) -> None:
         self.queue = queue
         self.is_given_up = False
+        self.has_wrong_token = False  # as far as the server said last
         self.failures = 0  # in a row
         self.due_at = 0.0  # on the monotonic clock
         self._execution_id = execution_id
@@ -171,7 +172,7 @@ class Lane:
 
     def _done_with(self, part: _Part) -> None:
         self._parts.popleft()
-        self.failures, self._reminded_at = 0, -REMINDER_SECONDS
+        self.failures, self.has_wrong_token, self._reminded_at = 0, False, -REMINDER_SECONDS
         for record in part.records:
             if isinstance(record, AttemptRecord) and record.is_last:
                 self.queue.forget(record.run)
@@ -181,8 +182,9 @@ class Lane:
             self._refused(part, error)
             return
         self.failures += 1
+        self.has_wrong_token = isinstance(error, UnauthenticatedError)
         asked_for = error.retry_after or 0.0 if isinstance(error, ApiError) else 0.0
-        if isinstance(error, UnauthenticatedError):
+        if self.has_wrong_token:
             asked_for = REFUSED_TOKEN_SECONDS
         self.due_at = time.monotonic() + PAUSES.pause(self.failures - 1, asked_for)
         self._remind(error)

@@ -174,10 +174,14 @@ class Outbox:
         except Empty:
             pass
 
-    def ends(self) -> bool:
-        """Say whether the reporter is retired and nothing is left. From then on nothing is taken any more."""
+    def ends(self, *, with_what_is_left: bool) -> bool:
+        """Say whether the reporter is retired and nothing is left. From then on nothing is taken any more.
+
+        `with_what_is_left` it ends all the same, if that outlives the process.
+        """
         if not self.is_retired:
             return False
         with self._lock:
-            self._has_ended = self.is_retired and not self._kept and not self.queue.has_more()
+            is_left = bool(self._kept) or (self.queue.has_more() and not (with_what_is_left and self.queue.is_durable))
+            self._has_ended = self.is_retired and not is_left
             return self._has_ended

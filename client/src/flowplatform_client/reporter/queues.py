@@ -24,7 +24,7 @@ class Queue(Protocol):
     """Lines in the order in which they were told. One thread may append while another one does all the rest."""
 
     room: int
-    outlives_the_process: bool
+    is_durable: bool  # whether it outlives the process
 
     def append(self, line: bytes) -> None:
         """Add a line. Raises `QueueFullError` and `OSError`, and then has nothing of it."""
@@ -56,6 +56,9 @@ class Queue(Protocol):
     def announce_end(self, has_ended: bool) -> None:
         """Say whether anything will be added."""
 
+    def close(self) -> None:
+        """Leave it to others."""
+
     def remove(self) -> None:
         """End the queue, of which everything is settled."""
 
@@ -63,7 +66,7 @@ class Queue(Protocol):
 class MemoryQueue:
     """A queue that ends with its process, of at most `room` bytes."""
 
-    outlives_the_process = False
+    is_durable = False
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -121,6 +124,9 @@ class MemoryQueue:
 
     def announce_end(self, has_ended: bool) -> None:
         """Say whether anything will be added: there is nobody to hear it."""
+
+    def close(self) -> None:
+        """Leave it to others: there are none."""
 
     def remove(self) -> None:
         """End the queue."""

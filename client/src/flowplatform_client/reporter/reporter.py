@@ -117,7 +117,7 @@ class Reporter:
         """
         self._retire()
         outbox = self._outbox
-        return outbox is None or outbox.wait(timeout, also_while_away=not outbox.queue.outlives_the_process)
+        return outbox is None or outbox.wait(timeout, also_while_away=not outbox.queue.is_durable)
 
     @property
     def unsent(self) -> int:

@@ -46,7 +46,7 @@ class Spool:
     while another one does everything else; only one at a time may append.
     """
 
-    outlives_the_process = True
+    is_durable = True
 
     def __init__(self, path: Path, lock: int, *, segment_bytes: int | None = None) -> None:
         """Read what is there. It grows if `segment_bytes` is given: about how large a segment gets."""
@@ -215,12 +215,12 @@ class Spool:
 
     def _settle(self, segment: int, offset: int) -> None:
         """Note how far the platform has it all, and remove the segments before."""
+        with _logged("how far it is settled"):
+            os.pwrite(self._settled, f"{segment:020d} {offset:020d}\n".encode(), 0)
         for number in range(self._first, segment):
             self._give_up("_reading")
             (self.path / f"{number}{_SEGMENT}").unlink(missing_ok=True)
         self._first, self._offset = segment, offset
-        with _logged("how far it is settled"):
-            os.pwrite(self._settled, f"{segment:020d} {offset:020d}\n".encode(), 0)
 
     def _read_settled(self) -> tuple[int, int]:
         """Return segment and offset up to which everything is settled, the first of all where that is not known."""
