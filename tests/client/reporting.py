@@ -115,6 +115,7 @@ def script(run: Run, url: str, spool: Path, source: str, *arguments: str) -> "su
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(begin) + textwrap.dedent(source), *arguments],
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

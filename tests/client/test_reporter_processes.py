@@ -7,7 +7,6 @@ import pytest
 
 from tests.client.reporting import Run, Way, script, some, way_to
 from tests.conftest import Platform
-from tests.stack import wait_until
 
 TELL = """
     def tell(begin, end):
@@ -167,14 +166,26 @@ def test_reporters_that_are_killed_again_and_again_lose_and_repeat_nothing(run: 
     """Each is killed at a moment of its own: while it gathers, sends, waits for an answer, or takes over the last."""
     source = """
     import random
-    tell(int(sys.argv[1]), int(sys.argv[2]))
-    time.sleep(random.uniform(0, 0.08))
-    os.kill(os.getpid(), signal.SIGKILL)
+    reporter.close()
+    for line in sys.stdin:
+        number = int(line)
+        child = os.fork()
+        if child == 0:
+            tell(130 * number, 130 * number + 130)
+            time.sleep(random.uniform(0, 0.08))
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+        print("killed", flush=True)
     """
+    process = script(run, way.url, tmp_path, TELL + source)
+    assert process.stdin is not None
+    assert process.stdout is not None
     for number in range(10):
         way.turn(("pass", "forget")[number % 2])
-        process = script(run, way.url, tmp_path, TELL + source, str(130 * number), str(130 * (number + 1)))
-        process.communicate(timeout=30)
+        process.stdin.write(f"{number}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "killed\n"
+    process.communicate(timeout=30)
     way.turn("pass")
     end_of(run, way.url, tmp_path, "    tell(1300, 1310)\n")
-    wait_until(lambda: run.history() == some(1310))
+    assert run.history() == some(1310)

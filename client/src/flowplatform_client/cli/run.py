@@ -7,6 +7,7 @@ whatever becomes of the reporting changes nothing about it.
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import pty
 import re
@@ -212,6 +213,7 @@ def run(
         if execution is None:
             raise click.UsageError("name the execution (--execution) or a flow to run (--flow)")
         execution = None  # a flow that is named counts more than what the environment says
+    logging.basicConfig(format="flowplatform run: %(message)s", level=logging.WARNING)
     reporter = None
     try:
         platform = FlowPlatform.from_environment(

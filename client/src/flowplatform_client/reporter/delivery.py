@@ -24,6 +24,11 @@ AFTER_A_BUG_SECONDS = 5.0
 _log = logging.getLogger("flowplatform_client.reporter")
 
 
+def deliveries() -> "list[Delivery]":
+    """Return those that work in this process."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, Delivery)]
+
+
 class Delivery(threading.Thread):
     """Sends what is in an outbox, after what ended processes have left of the same execution.
 
@@ -34,7 +39,7 @@ class Delivery(threading.Thread):
         self, outbox: Outbox, folder: SpoolFolder | None, execution_id: str, address: Address, *, timeout: float
     ) -> None:
         super().__init__(name="flowplatform-reporter", daemon=True)
-        self._outbox = outbox
+        self.outbox = outbox
         self._folder = folder
         self._driver = SyncDriver(
             address, timeout=timeout, retries=RetryPolicy.never(), connections=1, on_wait=lambda reason: None
@@ -58,6 +63,17 @@ class Delivery(threading.Thread):
                 time.sleep(AFTER_A_BUG_SECONDS)
         self._end()
 
+    def close(self, timeout: float) -> bool:
+        """Retire, and wait until everything is settled, but not for a server that is away; say whether it is."""
+        deadline = time.monotonic() + timeout
+        self.outbox.retire()
+        if not self.is_alive():
+            return self.outbox.unsent == 0
+        is_settled = self.outbox.wait(timeout, also_while_away=not self.outbox.queue.is_durable)
+        if is_settled:
+            self.join(max(0.0, deadline - time.monotonic()))  # until the empty spool is removed
+        return is_settled
+
     def _round(self) -> None:
         """Send one request of every queue that has something to send, or sleep until one has."""
         self._tidy()
@@ -77,33 +93,33 @@ class Delivery(threading.Thread):
         self._has_begun = True
         self._gathering_since = None
         if self._lane.failures:
-            self._outbox.failed()
+            self.outbox.failed()
         return True
 
     def _send_gathered(self) -> bool:
         """Send a request if 100 statuses wait, or fewer for long enough; say whether it was sent."""
-        if (self._lane.is_busy or self._outbox.unsent >= BATCH_SIZE) and self._lane.step():
+        if (self._lane.is_busy or self.outbox.unsent >= BATCH_SIZE) and self._lane.step():
             return True
         if self._gathering_left() > 0:
             return False
-        self._outbox.queue.seal()
+        self.outbox.queue.seal()
         return self._lane.step()
 
     def _gathering_left(self) -> float:
         """Return for how many seconds more statuses are awaited: for ever as long as there is none."""
-        if not self._outbox.unsent and not self._outbox.queue.has_more():
+        if not self.outbox.unsent and not self.outbox.queue.has_more():
             self._gathering_since = None
             return math.inf
         if self._gathering_since is None:
             self._gathering_since = time.monotonic()
-        if self._outbox.is_urgent:
+        if self.outbox.is_urgent:
             return 0.0
         return self._gathering_since + GATHERING_SECONDS - time.monotonic()
 
     def _note_hurry(self) -> None:
         """Forget the pauses once for everybody who is in a hurry."""
-        if self._hurries != self._outbox.hurries:
-            self._hurries = self._outbox.hurries
+        if self._hurries != self.outbox.hurries:
+            self._hurries = self.outbox.hurries
             self._lane.hurry()
             if self._leftovers is not None:
                 self._leftovers.hurry()
@@ -119,27 +135,27 @@ class Delivery(threading.Thread):
             ring_at = 1 if left == math.inf else BATCH_SIZE
         else:
             due.append(self._lane.due_at - time.monotonic())
-        self._outbox.sleep(min(due), ring_at)
+        self.outbox.sleep(min(due), ring_at)
 
     @property
     def _tidying_seconds(self) -> float:
-        return TIDYING_SECONDS_WHEN_FULL if self._outbox.is_overfull else TIDYING_SECONDS
+        return TIDYING_SECONDS_WHEN_FULL if self.outbox.is_overfull else TIDYING_SECONDS
 
     def _tidy(self) -> None:
         """See to room on the disk, to what found no room, and to what others have left."""
         if time.monotonic() < self._tidied_at + self._tidying_seconds:
             return
         self._tidied_at = time.monotonic()
-        if self._folder is not None and isinstance(self._outbox.queue, Spool):
-            self._folder.measure(self._outbox.queue)
-        self._outbox.tidy()
-        if self._leftovers is not None and not self._outbox.is_retired:
+        if self._folder is not None and isinstance(self.outbox.queue, Spool):
+            self._folder.measure(self.outbox.queue)
+        self.outbox.tidy()
+        if self._leftovers is not None and not self.outbox.is_retired:
             self._leftovers.search()
 
     def _is_over(self) -> bool:
         if self._lane.has_wrong_token:
-            return self._outbox.ends(with_what_is_left=True)
-        return not self._lane.is_busy and self._outbox.ends(with_what_is_left=False)
+            return self.outbox.ends(with_what_is_left=True)
+        return not self._lane.is_busy and self.outbox.ends(with_what_is_left=False)
 
     def _end(self) -> None:
         self._driver.close()
@@ -147,9 +163,9 @@ class Delivery(threading.Thread):
             self._leftovers.close()
         try:
             if self._lane.has_wrong_token:
-                self._outbox.queue.close()
-                self._outbox.failed()  # whoever waits would wait in vain
+                self.outbox.queue.close()
+                self.outbox.failed()  # whoever waits would wait in vain
             else:
-                self._outbox.queue.remove()
+                self.outbox.queue.remove()
         except OSError as error:
             _log.warning("a spool of which everything is sent could not be removed: %s", error)

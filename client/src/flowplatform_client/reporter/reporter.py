@@ -18,7 +18,7 @@ from uuid import UUID
 
 from flowplatform_client.calls import Id
 from flowplatform_client.client import TIMEOUT_SECONDS, AsyncFlowPlatform, FlowPlatform
-from flowplatform_client.reporter.delivery import Delivery
+from flowplatform_client.reporter.delivery import Delivery, deliveries
 from flowplatform_client.reporter.folder import SpoolFolder, default_folder
 from flowplatform_client.reporter.outbox import Outbox
 from flowplatform_client.reporter.queues import MemoryQueue, Queue
@@ -66,7 +66,7 @@ class Reporter:
             self._folder = SpoolFolder(root, self._address, spool_bytes)
         self._memory_bytes = memory_bytes
         self._timeout = timeout
-        self._outbox: Outbox | None = None
+        self._delivery: Delivery | None = None
         self._beginning = threading.RLock()
         _of_this_process.add(self)
         self._begin()
@@ -108,21 +108,19 @@ class Reporter:
 
     def flush(self, timeout: float) -> bool:
         """Wait until the platform has everything that was told by now; say whether it does within `timeout` seconds."""
-        return self._outbox is None or self._outbox.wait(timeout, also_while_away=True)
+        return self._delivery is None or self._delivery.outbox.wait(timeout, also_while_away=True)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> bool:
         """Say that nothing more will be told, and wait like `flush`, but not for a platform that is away.
 
         What it does not have by then is sent in the background as long as the process lives, then by the next reporter.
         """
-        self._retire()
-        outbox = self._outbox
-        return outbox is None or outbox.wait(timeout, also_while_away=not outbox.queue.is_durable)
+        return self._delivery is None or self._delivery.close(timeout)
 
     @property
     def unsent(self) -> int:
         """How many reports of this process the platform does not have yet."""
-        return self._outbox.unsent if self._outbox else 0
+        return 0 if self._delivery is None else self._delivery.outbox.unsent
 
     def __enter__(self) -> "Reporter":
         return self
@@ -135,24 +133,24 @@ class Reporter:
     # --- The outbox and its thread ---------------------------------------------------------------------------------
 
     def _tell(self, line: bytes) -> None:
-        outbox = self._outbox or self._begin()
-        while not outbox.put(line):
-            outbox = self._begin(instead_of=outbox)
+        delivery = self._delivery or self._begin()
+        while not delivery.outbox.put(line):
+            delivery = self._begin(instead_of=delivery)
 
-    def _begin(self, instead_of: Outbox | None = None) -> Outbox:
-        """Return the outbox; have one with a thread, if there is none in this process."""
+    def _begin(self, instead_of: Delivery | None = None) -> Delivery:
+        """Return the delivery; begin one, if there is none in this process."""
         with self._beginning:
-            if self._outbox is None or self._outbox is instead_of:
+            if self._delivery is None or self._delivery is instead_of:
                 outbox = Outbox(self._queue())
-                weakref.finalize(self, _retire_in, os.getpid(), outbox).atexit = False
-                thread = Delivery(outbox, self._folder, self.execution_id, self._address, timeout=self._timeout)
+                delivery = Delivery(outbox, self._folder, self.execution_id, self._address, timeout=self._timeout)
+                weakref.finalize(self, _retire, os.getpid(), outbox).atexit = False
+                self._delivery = delivery
                 _close_all_at_exit()
-                self._outbox = outbox
                 try:
-                    thread.start()
+                    delivery.start()
                 except RuntimeError:  # the interpreter is about to end: the spool has it
                     _log.warning("reports of execution %s wait for the next reporter", self.execution_id)
-            return self._outbox
+            return self._delivery
 
     def _queue(self) -> Queue:
         if self._folder is not None:
@@ -162,17 +160,13 @@ class Reporter:
                 _log.warning("there is no spool, so reports are lost if this process ends without them: %s", error)
         return MemoryQueue(self._memory_bytes)
 
-    def _retire(self) -> None:
-        if self._outbox is not None:
-            self._outbox.retire()
-
     def _forget(self) -> None:
-        """Have no outbox: what was told to the parent of this process is the parent's to send."""
-        self._outbox = None
+        """Have no delivery: what was told to the parent of this process is the parent's to send."""
+        self._delivery = None
         self._beginning = threading.RLock()
 
 
-def _retire_in(process: int, outbox: Outbox) -> None:
+def _retire(process: int, outbox: Outbox) -> None:
     """Retire the outbox of a reporter that nobody has any more, in the process that it belongs to."""
     if os.getpid() == process:
         outbox.retire()
@@ -208,13 +202,13 @@ _ends_with_us: int | None = None  # the process that closes its reporters at its
 
 
 def _close_all() -> None:
-    """Close the reporters of this process, all together within the time that one would have."""
+    """Close what still sends, all together within the time that one would have."""
     deadline = time.monotonic() + CLOSE_SECONDS
-    reporters = list(_of_this_process)
-    for reporter in reporters:
-        reporter._retire()
-    for reporter in reporters:
-        reporter.close(max(0.0, deadline - time.monotonic()))
+    sending = deliveries()
+    for delivery in sending:
+        delivery.outbox.retire()
+    for delivery in sending:
+        delivery.close(max(0.0, deadline - time.monotonic()))
 
 
 def _close_all_at_exit() -> None:
