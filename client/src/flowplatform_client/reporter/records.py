@@ -105,16 +105,27 @@ def merged(older: Record, newer: Record) -> Record:
 
 def record_of(line: bytes) -> Record | None:
     """Return what a line says; `None` for one that a full disk or a crash of the machine has torn."""
+    return _records_of([line])[0]
+
+
+def _records_of(lines: Sequence[bytes]) -> list[Record | None]:
+    """Return what each line says. They are read all at once, which takes a fraction of the time, if none is torn."""
     try:
-        match json.loads(line):
-            case [str(task), str(status)]:
-                return StatusRecord(task, status)
-            case {"run": str(run), "task": str(task), "number": None | int() as number, "says": dict() as says}:
-                return AttemptRecord(run, task, number, says)
-            case {"execution": str(status)}:
-                return ExecutionRecord(status)
+        read = json.loads(b"[%s]" % b",".join(lines))
     except ValueError:
-        pass
+        return [None] if len(lines) == 1 else [record_of(line) for line in lines]
+    # The parts of lines that were torn may look like other records together.
+    return [_record(item) for item in read] if len(read) == len(lines) else [record_of(line) for line in lines]
+
+
+def _record(item: Any) -> Record | None:
+    if isinstance(item, list):
+        return StatusRecord(*item) if len(item) == 2 else None
+    match item:
+        case {"run": str(run), "task": str(task), "number": None | int() as number, "says": dict() as says}:
+            return AttemptRecord(run, task, number, says)
+        case {"execution": str(status)}:
+            return ExecutionRecord(status)
     return None
 
 
@@ -134,18 +145,21 @@ def gather(lines: Sequence[bytes]) -> Gathered:
     """Return the first batch of complete lines: up to 100 statuses, or one record of another kind."""
     records: list[Record] = []
     first = 0
-    for index, line in enumerate(lines):
-        record = record_of(line) if line else None
-        if record is None:
-            if records and not line:
-                return Gathered(tuple(records), first, index + 1, True)
-            first = first if records else index + 1
-        elif isinstance(record, StatusRecord):
-            records.append(record)
-            if len(records) == BATCH_SIZE:
-                return Gathered(tuple(records), first, index + 1, True)
-        elif records:
-            return Gathered(tuple(records), first, index, True)
-        else:
-            return Gathered((record,), first, index + 1, True)
+    for begin in range(0, len(lines), BATCH_SIZE):
+        some = lines[begin : begin + BATCH_SIZE]
+        known = iter(_records_of([line for line in some if line]))
+        for index, line in enumerate(some, begin):
+            record = next(known) if line else None
+            if record is None:
+                if records and not line:
+                    return Gathered(tuple(records), first, index + 1, True)
+                first = first if records else index + 1
+            elif isinstance(record, StatusRecord):
+                records.append(record)
+                if len(records) == BATCH_SIZE:
+                    return Gathered(tuple(records), first, index + 1, True)
+            elif records:
+                return Gathered(tuple(records), first, index, True)
+            else:
+                return Gathered((record,), first, index + 1, True)
     return Gathered(tuple(records), first, len(lines), False)

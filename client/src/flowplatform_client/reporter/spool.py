@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowplatform_client.reporter.queues import Batch, QueueFullError
-from flowplatform_client.reporter.records import SEAL, Gathered, gather
+from flowplatform_client.reporter.records import BATCH_SIZE, SEAL, Gathered, gather
 
 try:
     import fcntl
@@ -202,16 +202,15 @@ class Spool:
 
     def _read(self) -> tuple[Gathered, tuple[int, int]]:
         """Return what comes first, and the offsets of its beginning and its end."""
-        size = _FIRST_READ
+        size, most = _FIRST_READ, 2 * BATCH_SIZE
         while True:
             piece = os.pread(self._descriptor(), size, self._offset)
-            *lines, _ = piece.split(b"\n")  # what comes after the last line end is not whole yet, or torn
+            *lines, rest = piece.split(b"\n", most)  # the rest is cut off, not whole yet, or torn
             found = gather(lines)
-            if found.is_closed or len(piece) < size:
-                lengths = [len(line) + 1 for line in lines]
-                begin = self._offset + sum(lengths[: found.first])
-                return found, (begin, self._offset + sum(lengths[: found.next]))
-            size *= 2
+            if found.is_closed or (len(piece) < size and b"\n" not in rest):
+                lengths = [len(line) + 1 for line in lines[: found.next]]
+                return found, (self._offset + sum(lengths[: found.first]), self._offset + sum(lengths))
+            size, most = 2 * size, 2 * most
 
     def _settle(self, segment: int, offset: int) -> None:
         """Note how far the platform has it all, and remove the segments before."""
