@@ -52,10 +52,9 @@ class Shell:
             "FLOWPLATFORM_SPOOL": str(self._spool),
             "FLOWPLATFORM_EXECUTION": self._run.id,
         }
-        script = "from flowplatform_client.cli.run import run; run()"
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         return subprocess.Popen(
-            [*before, PYTHON, "-c", script, *options, *command],
+            [*before, PYTHON, "-m", "flowplatform_client", "run", *options, *command],
             **{**pipes, "env": environment, **popen},  # type: ignore[arg-type]
         )
 

@@ -21,14 +21,14 @@ import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import click
 
-from flowplatform_client.client import FlowPlatform
+from flowplatform_client.cli.connection import connected
+from flowplatform_client.cli.exits import CommandError
+from flowplatform_client.cli.naming import flow_id_of
 from flowplatform_client.errors import FlowPlatformError
 from flowplatform_client.reporter import Reporter, TaskRun
-from flowplatform_client.retries import RetryPolicy
 
 EXECUTION_VARIABLE = "FLOWPLATFORM_EXECUTION"
 TASK_VARIABLE = "FLOWPLATFORM_TASK"
@@ -209,43 +209,35 @@ def run(
 
     Input, output, signals and exit code are those of the command. If the platform is away it is told later.
     """
-    if (execution is None) == (flow is None):
-        if execution is None:
-            raise click.UsageError("name the execution (--execution) or a flow to run (--flow)")
-        execution = None  # a flow that is named counts more than what the environment says
+    if execution is None and flow is None:
+        raise click.UsageError("name the execution (--execution) or a flow to run (--flow)")
     logging.basicConfig(format="flowplatform run: %(message)s", level=logging.WARNING)
-    reporter = None
-    try:
-        platform = FlowPlatform.from_environment(
-            retries=RetryPolicy(attempts=3, total_seconds=SETUP_SECONDS), timeout=SETUP_SECONDS
-        )
-        execution = execution or _queued(platform, str(flow))
-        reporter = Reporter(platform, execution)
-    except (FlowPlatformError, ValueError) as problem:
-        _say(f"the command runs unreported: {problem}")
-    environment = {**os.environ, TASK_VARIABLE: task, **({EXECUTION_VARIABLE: execution} if execution else {})}
-    told = None if reporter is None else TaskRun(reporter, task, attempt=attempt)
-    if reporter is not None and flow is not None:
+    reporter = _reporter(execution, flow)
+    environment = {**os.environ, TASK_VARIABLE: task}
+    if reporter is None:
+        context.exit(_end_like(run_reported(command, None, environment)))
+    if flow is not None:
         reporter.execution_status("running")
-    code = run_reported(command, told, environment)
-    if reporter is not None:
-        if flow is not None:
-            reporter.execution_status("failed" if code else "completed")
-        reporter.close(CLOSE_SECONDS)
+    told = TaskRun(reporter, task, attempt=attempt)
+    code = run_reported(command, told, {**environment, EXECUTION_VARIABLE: reporter.execution_id})
+    if flow is not None:
+        reporter.execution_status("failed" if code else "completed")
+    reporter.close(CLOSE_SECONDS)
     context.exit(_end_like(code))
 
 
-def _queued(platform: FlowPlatform, flow: str) -> str:
-    """Queue an execution of a flow and return its id. Raises `FlowPlatformError`, and `ValueError` for no such flow."""
+def _reporter(execution: str | None, flow: str | None) -> Reporter | None:
+    """Return a reporter of an execution, or of a new one of a flow; say why not, where that is not possible now."""
     try:
-        flow_id = str(UUID(flow))
-    except ValueError:
-        flow_id = next((each.id for each in platform.flows.list() if each.display_name == flow), "")
-    if not flow_id:
-        raise ValueError(f"there is no flow {flow!r}")
-    execution = platform.executions.create(flow_id)
-    _say(platform.execution_page(execution.id))
-    return execution.id
+        platform = connected(patience_seconds=SETUP_SECONDS)
+        if flow is not None:  # that counts more than what the environment says
+            queued = platform.executions.create(flow_id_of(platform, flow))
+            execution = queued.id
+            _say(queued.page)
+        return Reporter(platform, str(execution))
+    except (FlowPlatformError, CommandError, ValueError) as problem:
+        _say(f"the command runs unreported: {problem}")
+        return None
 
 
 def _say(line: str) -> None:
