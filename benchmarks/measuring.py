@@ -90,8 +90,16 @@ class Clients:
 
     def run(self) -> Sample:
         """Let them begin, and return what all of them saw."""
+        self.begin()
+        return self.end()
+
+    def begin(self) -> None:
+        """Let them begin."""
         for process in self._processes:
             _say(process, "go")
+
+    def end(self) -> Sample:
+        """Return what all of them saw, at their end."""
         return reduce(add, (Sample(**json.loads(_hear(process))) for process in self._processes))
 
 

@@ -48,6 +48,7 @@ def background(home: Path) -> list[Program]:
 
 _ALL = (
     Server("daphne", "one Daphne", _of_up("live"), scaled=False),
+    Server("web-1", "web role, 1 process", _of_up("web", 1), scaled=False),
     Server("web", f"web role, {WEB_PROCESSES} processes", _of_up("web", WEB_PROCESSES)),
     # Candidates for the web role, measured with `--servers web gthread …`.
     Server(

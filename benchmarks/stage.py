@@ -77,10 +77,10 @@ class Stage:
         self.wait(port)
         return port
 
-    def launch(self, server: Server) -> int:
+    def launch(self, server: Server, port: int = 0) -> int:
         """Start a server of the platform and return the port that it will listen on. Raises NotInstallableError."""
         path = {"PYTHONPATH": str(folder_with(server.name, server.packages))} if server.packages else {}
-        port = free_port()
+        port = port or free_port()
         program = server.program(self._home, port)
         self.start(server.name, Program(server.name, program.command, {**program.environment, **path}))
         return port

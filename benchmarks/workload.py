@@ -23,7 +23,7 @@ STATUS = "running"
 TAG_TYPE = "review"
 
 _PREPARED = 500  # requests, made before anything is measured and sent in turn
-_PLACE = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"  # of the tag in a prepared request: cannot occur in JSON
+_PLACE = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"  # of tag or key in a prepared request: not in JSON
 
 
 class Execution(NamedTuple):
@@ -43,6 +43,7 @@ class Work:
     seed: int
     path: str = ""  # over HTTP, with {execution}
     task: str = "task-{}"
+    keyed: bool = False  # every status batch with an Idempotency-Key of its own
 
     @classmethod
     def of(cls, job: Any) -> Self:
@@ -57,7 +58,7 @@ class Work:
             yield order.choice(self.executions), order.sample(names, self.size)
 
     def tags(self) -> Iterator[str]:
-        """Yield tags of equal length that nobody else makes, without end."""
+        """Yield tags, or keys, of equal length that nobody else makes, without end."""
         return (f"{self.seed:06x}{number:06x}" for number in count())
 
     def requests(self, token: str) -> Iterator[bytes]:
@@ -65,9 +66,10 @@ class Work:
         batches = self.batches()
         prepared = [_request(self, *next(batches), token) for _ in range(_PREPARED)]
         tags = self.tags()
+        is_marked = self.kind == "tag" or self.keyed
         while True:
             for request in prepared:
-                yield request if self.kind == "status" else request.replace(_PLACE, next(tags).encode())
+                yield request.replace(_PLACE, next(tags).encode()) if is_marked else request
 
 
 def _request(work: Work, execution: Execution, names: Sequence[str], token: str) -> bytes:
@@ -88,8 +90,9 @@ def _request(work: Work, execution: Execution, names: Sequence[str], token: str)
             for name in names
         ]
         body = orjson.dumps({"tags": operations}).replace(mark.encode(), _PLACE)
+    key = f"Idempotency-Key: {_PLACE.decode()}\r\n" if work.keyed else ""
     head = (
-        f"{method} {work.path.format(execution=execution.id)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"{method} {work.path.format(execution=execution.id)} HTTP/1.1\r\nHost: 127.0.0.1\r\n{key}"
         f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

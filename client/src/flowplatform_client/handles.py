@@ -1,11 +1,13 @@
 """An execution as `platform.executions` returns it: its fields, and what can be done with it."""
 
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from flowplatform_client.models import Execution
 
 if TYPE_CHECKING:
     from flowplatform_client.client import FlowPlatform
+    from flowplatform_client.reporter import Reporter, Task
 
 
 class ExecutionHandle(Execution):
@@ -29,3 +31,20 @@ class ExecutionHandle(Execution):
     def page(self) -> str:
         """The address where a person watches it."""
         return self._platform.execution_page(self.id)
+
+    def reporter(self, **options: Any) -> "Reporter":
+        """Return a new reporter of it, with the options of `Reporter`."""
+        from flowplatform_client.reporter import Reporter
+
+        return Reporter(self._platform, self.id, **options)
+
+    def task(self, name: str, *, input: Any = None, attempt: int | None = None, keep_result: bool = False) -> "Task":
+        """Return a task to do, for a `with` statement or as a decorator, as `Reporter.task` does.
+
+        All tasks of this handle share one reporter with the usual options, which is closed when the process ends.
+        """
+        return self._reporter.task(name, input=input, attempt=attempt, keep_result=keep_result)
+
+    @cached_property
+    def _reporter(self) -> "Reporter":
+        return self.reporter()

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 
@@ -50,7 +51,8 @@ class _Driver:
 
     def _url(self, call: Call[T]) -> str:
         """Return the whole address of a call, as errors tell it."""
-        return str(httpx.URL(self.address.url + call.path, params=call.parameters or None))
+        query = f"?{urlencode(call.parameters)}" if call.query else ""
+        return f"{self.address.url}{call.path}{query}"
 
     def _request(self, call: Call[T], attempt: Attempt) -> dict[str, Any]:
         """Return what httpx sends in an attempt."""

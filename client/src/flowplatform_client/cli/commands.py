@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, Place] = {
     "flows": Place("flowplatform_client.cli.lists", "flows", "List the flows."),
     "runs": Place("flowplatform_client.cli.lists", "runs", "List the executions of a flow."),
     "watch": Place("flowplatform_client.cli.watch", "watch", "Watch the tasks of an execution."),
+    "run": Place("flowplatform_client.cli.run", "run", "Run a command and report it as a task."),
     "tag": Place("flowplatform_client.cli.tag", "tag", "Add a tag to a task, or remove it."),
     "replay": Place("flowplatform_client.cli.replay", "replay", "Play a recorded workflow (WfFormat 1.5)."),
     "completion": Place("flowplatform_client.cli.completion", "completion", "Print what completes this in a shell."),
@@ -59,5 +60,5 @@ def cli() -> None:
     FLOWPLATFORM_TOKEN.
 
     Exit codes: 0 done; 1 the server refused; 2 arguments that cannot be used; 3 no answer; 4 no valid token; 5 `watch`:
-    the execution failed or was cancelled; 130 interrupted.
+    the execution failed or was cancelled; 130 interrupted. `run` ends as its command does.
     """

@@ -1,0 +1,273 @@
+"""Sending what is in one queue, in order: one request at a time, each until it is answered for certain."""
+
+import hashlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flowplatform_client.calls import Answer, Call, Repeat, path
+from flowplatform_client.endpoints import list_task_executions
+from flowplatform_client.errors import (
+    ApiError,
+    ConflictError,
+    FlowPlatformError,
+    ForbiddenError,
+    NotFoundError,
+    PayloadTooLargeError,
+    UnauthenticatedError,
+    UnprocessableError,
+)
+from flowplatform_client.http import SyncDriver
+from flowplatform_client.models import TaskExecution
+from flowplatform_client.pages import Page
+from flowplatform_client.reporter.queues import Batch, Queue
+from flowplatform_client.reporter.records import AttemptRecord, ExecutionRecord, Record, StatusRecord
+from flowplatform_client.retries import RetryPolicy
+
+PAUSES = RetryPolicy(first_pause_seconds=0.2, longest_pause_seconds=5.0)
+REFUSED_TOKEN_SECONDS = 30.0  # the server counts wrong tokens and looks at none of them for a while
+REMINDER_SECONDS = 60.0  # between two lines of the log about a server that stays away
+
+_DOCUMENTS = ("input", "output", "error")
+_log = logging.getLogger("flowplatform_client.reporter")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is left of a batch to send in one request: the records at `places`.
+
+    The key of a part follows from what it is, so a part that was written is not written again after a restart, when
+    the whole batch is refused once more.
+    """
+
+    batch: Batch
+    places: tuple[int, ...]
+    without_documents: bool = False
+
+    @property
+    def records(self) -> list[Record]:
+        return [self.batch.records[place] for place in self.places]
+
+    @property
+    def key(self) -> str:
+        if len(self.places) == len(self.batch.records):
+            return self.batch.key
+        return f"{self.batch.key}-{hashlib.sha256(repr(self.places).encode()).hexdigest()[:16]}"
+
+    def of(self, places: Sequence[int]) -> "_Part":
+        return replace(self, places=tuple(places))
+
+
+class Lane:
+    """A queue on its way to the platform.
+
+    A request is repeated until the server has done it or refuses it for good; who else waits behind it stays in order.
+    `is_given_up` is set where the token may be the wrong one for a queue of somebody else.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        execution_id: str,
+        driver: SyncDriver,
+        *,
+        settle: Callable[[Batch], None] | None = None,
+        is_of_our_token: bool = True,
+    ) -> None:
+        self.queue = queue
+        self.is_given_up = False
+        self.has_wrong_token = False  # as far as the server said last
+        self.failures = 0  # in a row
+        self.due_at = 0.0  # on the monotonic clock
+        self._execution_id = execution_id
+        self._driver = driver
+        self._settle = settle or queue.settle
+        self._is_of_our_token = is_of_our_token
+        self._parts: deque[_Part] = deque()
+        self._reminded_at = -REMINDER_SECONDS
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the pause after a failure is over."""
+        return time.monotonic() >= self.due_at
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch has been begun and is not settled."""
+        return bool(self._parts)
+
+    def step(self) -> bool:
+        """Send a request, whatever comes of it; return false if no batch is closed."""
+        if not self._parts:
+            batch = self.queue.peek()
+            if batch is None:
+                return False
+            self._parts.append(_Part(batch, tuple(range(len(batch.records)))))
+        part = self._parts[0]
+        try:
+            self._send(part)
+        except FlowPlatformError as error:
+            self._failed(part, error)
+        else:
+            self._went_well(part)
+        if not self._parts:
+            self._settle(part.batch)
+        return True
+
+    def hurry(self) -> None:
+        """Try again at once."""
+        self.due_at = 0.0
+
+    # --- What is sent ----------------------------------------------------------------------------------------------
+
+    def _send(self, part: _Part) -> None:
+        match part.records:
+            case [ExecutionRecord(status)]:
+                self._driver.send(self._call("PATCH", "status", query={"status": status}))
+            case [AttemptRecord() as attempt]:
+                self._driver.send(self._attempt_call(attempt, without_documents=part.without_documents))
+            case statuses:
+                updates = [each for each in statuses if isinstance(each, StatusRecord)]
+                body = {"statuses": [{"task_name": each.task, "status": each.status} for each in updates]}
+                self._driver.send(self._call("POST", "task-status", body=body, key=part.key))
+
+    def _call(self, method: str, what: str, **rest: Any) -> Call[None]:
+        where = path("flow-executions", self._execution_id, what)
+        repeat = Repeat.KEYED if "key" in rest else Repeat.ALWAYS
+        return Call(method=method, path=where, read=_is_an_answer, repeat=repeat, **rest)
+
+    def _attempt_call(self, attempt: AttemptRecord, *, without_documents: bool) -> Call[None]:
+        says = {name: value for name, value in attempt.says.items() if not (without_documents and name in _DOCUMENTS)}
+        body = {
+            "flow_execution_id": self._execution_id,
+            "task_name": attempt.task,
+            "task_execution_idx": self._number(attempt),
+            **says,
+        }
+        return Call(method="POST", path=path("task-executions"), read=_is_an_answer, body=body)
+
+    def _number(self, attempt: AttemptRecord) -> int:
+        """Return which attempt this is: the one that was queued for a worker, or the next one.
+
+        It is remembered before anything is sent under it, so that a restart makes no second attempt of it.
+        """
+        known = self.queue.number_of(attempt.run) if attempt.number is None else attempt.number
+        if known is not None:
+            return known
+        page: Page[TaskExecution] = self._driver.send(list_task_executions(self._execution_id, task_name=attempt.task))
+        newest = max(page.rows, key=lambda row: row.task_execution_idx, default=None)
+        number = 0 if newest is None else newest.task_execution_idx + (newest.processing_status != "queued")
+        self.queue.remember(attempt.run, number)
+        return number
+
+    # --- What comes of it ------------------------------------------------------------------------------------------
+
+    def _went_well(self, part: _Part) -> None:
+        if self.failures and self._reminded_at > 0:
+            _log.info("the server takes reports of execution %s again", self._execution_id)
+        self._done_with(part)
+
+    def _done_with(self, part: _Part) -> None:
+        self._parts.popleft()
+        self.failures, self.has_wrong_token, self._reminded_at = 0, False, -REMINDER_SECONDS
+        for record in part.records:
+            if isinstance(record, AttemptRecord) and record.is_last:
+                self.queue.forget(record.run)
+
+    def _failed(self, part: _Part, error: FlowPlatformError) -> None:
+        if isinstance(error, ApiError) and _is_for_good(error, part):
+            self._refused(part, error)
+            return
+        self.failures += 1
+        self.has_wrong_token = isinstance(error, UnauthenticatedError)
+        asked_for = error.retry_after or 0.0 if isinstance(error, ApiError) else 0.0
+        if self.has_wrong_token:
+            asked_for = REFUSED_TOKEN_SECONDS
+        self.due_at = time.monotonic() + PAUSES.pause(self.failures - 1, asked_for)
+        self._remind(error)
+
+    def _remind(self, error: FlowPlatformError) -> None:
+        if time.monotonic() < self._reminded_at + REMINDER_SECONDS:
+            return
+        self._reminded_at = time.monotonic()
+        _log.warning("reports of execution %s wait and are tried again: %s", self._execution_id, error)
+
+    def _refused(self, part: _Part, error: ApiError) -> None:
+        """Leave out what the server refuses for good, and go on with the rest."""
+        if isinstance(error, ForbiddenError | NotFoundError):
+            if self._is_of_our_token:
+                self._leave_out(part, part.places, error)
+            else:
+                self.is_given_up = True
+        elif len(part.places) > 1:
+            self._split(part, error)
+        elif _has_documents(part) and isinstance(error, PayloadTooLargeError | UnprocessableError):
+            _log.error("input, output and error of an attempt were left out: %s", error)
+            self._parts[0] = replace(part, without_documents=True)
+        else:
+            self._leave_out(part, part.places, error)
+
+    def _split(self, part: _Part, error: ApiError) -> None:
+        """Go on without the records that the server names, or with halves where it names none."""
+        named = {place for place in _places(error) if 0 <= place < len(part.places)}
+        if named:
+            self._leave_out(part, [part.places[place] for place in sorted(named)], error)
+            rest = [each for place, each in enumerate(part.places) if place not in named]
+            pieces = [rest] if rest else []
+        else:
+            self._parts.popleft()
+            middle = len(part.places) // 2
+            pieces = [list(part.places[:middle]), list(part.places[middle:])]
+        self._parts.extendleft(part.of(piece) for piece in reversed(pieces))
+
+    def _leave_out(self, part: _Part, places: Sequence[int], error: ApiError) -> None:
+        told = ", ".join(_told(part.batch.records[place]) for place in places[:5])
+        more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+        _log.error("refused for good and left out: %s%s of execution %s: %s", told, more, self._execution_id, error)
+        self._done_with(part)
+
+
+def _is_an_answer(answer: Answer) -> None:
+    """Raise `ValueError` for what is no answer of the API: a page of something in between, for example."""
+    if answer.content[:1] not in (b"[", b"{"):
+        raise ValueError
+
+
+def _is_for_good(error: ApiError, part: _Part) -> bool:
+    """Say whether the same request would be refused again: by Flow Platform itself, for what is in it."""
+    if isinstance(error, PayloadTooLargeError):  # a proxy may say so too
+        return True
+    if isinstance(error, UnauthenticatedError) or not error.code:
+        return False
+    if isinstance(error, ConflictError):
+        return not isinstance(part.records[0], StatusRecord)  # of a batch our earlier attempt is still running
+    return 400 <= error.status < 500 and error.status not in (408, 429)
+
+
+def _places(error: ApiError) -> list[int]:
+    """Return which items of a batch the server complains about, as 400 and 422 tell it."""
+    found = []
+    for problem in error.details if isinstance(error.details, Sequence) else ():
+        match problem:
+            case {"index": int(place)} | {"loc": ["body", "statuses", int(place), *_]}:
+                found.append(place)
+    return found
+
+
+def _has_documents(part: _Part) -> bool:
+    [record] = part.records
+    says: Mapping[str, Any] = record.says if isinstance(record, AttemptRecord) else {}
+    return not part.without_documents and any(says.get(name) is not None for name in _DOCUMENTS)
+
+
+def _told(record: Record) -> str:
+    match record:
+        case StatusRecord(task, status):
+            return f"{status!r} of task {task!r}"
+        case ExecutionRecord(status):
+            return f"the status {status!r}"
+        case attempt:
+            return f"an attempt of task {attempt.task!r}"
