@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowplatform.replay.schedule import critical_path_seconds
-from flowplatform.replay.wfformat import read_trace
+from flowplatform_client.replay.schedule import critical_path_seconds
+from flowplatform_client.replay.wfformat import read_trace
 from playwright.sync_api import Locator, Page, Route, expect
 
 from flowplatform.accounts.services import ensure_member
