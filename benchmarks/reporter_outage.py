@@ -3,15 +3,33 @@
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
+from benchmarks.measuring import Clients
 from benchmarks.reporter import Plan
-from benchmarks.reporter_stage import ReporterStage
 
 _PROCESSES = 4
 
 
-def outage(stage: ReporterStage, plan: Plan) -> int:
+class Stage(Protocol):
+    """An execution, processes that report it, and a server that can be killed."""
+
+    def reporters(self, jobs: Sequence[Mapping[str, Any]]) -> AbstractContextManager[Clients]:
+        """Have processes with a reporter each, ready to begin."""
+
+    def kill(self) -> None:
+        """Kill the server."""
+
+    def restart(self) -> None:
+        """Start it again; return when it answers."""
+
+    def history(self) -> list[tuple[str, str]]:
+        """Return task and status of all that was reported, in order."""
+
+
+def outage(stage: Stage, plan: Plan) -> int:
     """Print what is missing, repeated and out of order; return 1 if anything is, else 0."""
     each = plan.statuses // _PROCESSES
     pause = plan.telling_seconds / each
@@ -35,7 +53,7 @@ def outage(stage: ReporterStage, plan: Plan) -> int:
     return 1 if missing or repeated or disordered or sample.errors else 0
 
 
-def _reported(stage: ReporterStage) -> list[tuple[str, str, int]]:
+def _reported(stage: Stage) -> list[tuple[str, str, int]]:
     """Return task, process and number of what the four have reported, in the order of the history."""
     told = [(task, *status.split(":")) for task, status in stage.history() if ":" in status]
     return [(task, name, int(number)) for task, name, number in told]
