@@ -1,6 +1,7 @@
 """client/README.md keeps its word: its blocks of Python run as they are, and its tables name what there is."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import flowplatform_client
@@ -15,18 +16,26 @@ README = (ROOT / "client" / "README.md").read_text()
 
 
 def test_its_examples_run(
-    client: FlowPlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    client: FlowPlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("FLOWPLATFORM_SPOOL", str(tmp_path))
     monkeypatch.setenv("FLOWPLATFORM_URL", client.url)
     monkeypatch.setenv("FLOWPLATFORM_TOKEN", client.address.token)
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(block, names)
+    assert names["execution"].reporter().close()
+    attempts = client.task_executions.list(names["execution"].id)
+    assert {(one.task_name, one.task_execution_idx): one.output for one in attempts} == {
+        ("extract", 0): {"total": 118},
+        ("extract", 1): {"total": 119.0},
+        ("classify", 0): {"kind": "invoice"},
+    }
     printed = capsys.readouterr().out
     assert f"Watch it: {client.url}/executions/{names['execution'].id}/" in printed
     assert "1 executions" in printed
     assert "bad_request [{" in printed
-    assert names["states"] == {"extract": "completed", "classify": "completed"}
+    assert names["states"]["classify"] == "completed"
     assert (names["newest"], names["latest"].status) == ([names["execution"].id], "completed")
 
 

@@ -21,6 +21,7 @@ from notifications.models import Event
 from tests.builders import make_actor, make_token
 from tests.client.reporting import Run, Way, leave, script, some, tell, way_to
 from tests.conftest import Platform
+from tests.faults.proxy import Mode
 from tests.stack import wait_until
 
 SECONDS = 20.0
@@ -106,16 +107,20 @@ def test_every_thread_keeps_its_order(run: Run, make: Make) -> None:
         assert of_thread == [f"{name} {number}" for number in range(300)]
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [("refuse", {}), ("swallow", {}), ("refuse", {"spool": None})],
+    ids=["refuse", "swallow", "memory"],
+)
 def test_what_is_told_while_the_platform_is_away_arrives_later(
-    run: Run, make: Make, way: Way, in_memory: bool, caplog: pytest.LogCaptureFixture
+    run: Run, make: Make, way: Way, fault: Mode, options: dict[str, None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    reporter = make(way.url, **({"spool": None} if in_memory else {}))
+    reporter = make(way.url, timeout=0.3, **options)
     tell(reporter, some(150))
     assert reporter.flush(SECONDS)
-    way.turn("refuse")
+    way.turn(fault)
     tell(reporter, some(250, 150))
-    assert not reporter.flush(0.3)
+    assert not reporter.flush(0.5)
     assert "wait and are tried again" in caplog.text
     way.turn("pass")
     assert reporter.flush(SECONDS)

@@ -33,18 +33,17 @@ class ExecutionHandle(Execution):
         return self._platform.execution_page(self.id)
 
     def reporter(self, **options: Any) -> "Reporter":
-        """Return a new reporter of it, with the options of `Reporter`."""
+        """Return the reporter of this handle, which its tasks use too; with options of `Reporter`, a new one."""
         from flowplatform_client.reporter import Reporter
 
-        return Reporter(self._platform, self.id, **options)
+        return Reporter(self._platform, self.id, **options) if options else self._reporter
 
     def task(self, name: str, *, input: Any = None, attempt: int | None = None, keep_result: bool = False) -> "Task":
-        """Return a task to do, for a `with` statement or as a decorator, as `Reporter.task` does.
-
-        All tasks of this handle share one reporter with the usual options, which is closed when the process ends.
-        """
+        """Return a task to do, for a `with` statement or as a decorator: see `Reporter.task`."""
         return self._reporter.task(name, input=input, attempt=attempt, keep_result=keep_result)
 
     @cached_property
     def _reporter(self) -> "Reporter":
-        return self.reporter()
+        from flowplatform_client.reporter import Reporter
+
+        return Reporter(self._platform, self.id)

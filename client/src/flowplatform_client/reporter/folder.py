@@ -22,8 +22,11 @@ def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of FLOWPLATFORM_SPOOL, or the one that belongs to this user."""
     if named := environment.get(SPOOL_VARIABLE):
         return Path(named)
-    state = environment.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return Path(state) / "flowplatform" / "spool"
+    try:
+        state = Path(environment.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    except RuntimeError:  # a user without a home
+        state = Path(os.devnull)  # where no folder can be made, as whoever tries will say
+    return state / "flowplatform" / "spool"
 
 
 class SpoolFolder:

@@ -27,7 +27,8 @@ from flowplatform_client.reporter.queues import Batch, Queue
 from flowplatform_client.reporter.records import AttemptRecord, ExecutionRecord, Record, StatusRecord
 from flowplatform_client.retries import RetryPolicy
 
-PAUSES = RetryPolicy(first_pause_seconds=0.2, longest_pause_seconds=5.0)
+LONGEST_PAUSE_SECONDS = 5.0
+PAUSES = RetryPolicy(first_pause_seconds=0.2, longest_pause_seconds=LONGEST_PAUSE_SECONDS)
 REFUSED_TOKEN_SECONDS = 30.0  # the server counts wrong tokens and looks at none of them for a while
 REMINDER_SECONDS = 60.0  # between two lines of the log about a server that stays away
 

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from flowplatform_client.calls import Id
 from flowplatform_client.client import TIMEOUT_SECONDS, AsyncFlowPlatform, FlowPlatform
+from flowplatform_client.endpoints import UNSET, _Unset
 from flowplatform_client.reporter.delivery import Delivery, deliveries
 from flowplatform_client.reporter.folder import SpoolFolder, default_folder
 from flowplatform_client.reporter.outbox import Outbox
@@ -53,17 +54,15 @@ class Reporter:
         platform: FlowPlatform | AsyncFlowPlatform,
         execution_id: Id,
         *,
-        spool: str | os.PathLike[str] | None = "",
+        spool: str | os.PathLike[str] | _Unset | None = UNSET,
         spool_bytes: int = SPOOL_BYTES,
         memory_bytes: int = MEMORY_BYTES,
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         self.execution_id = str(UUID(str(execution_id)))
         self._address = platform.address
-        self._folder = None
-        if spool is not None:
-            root = default_folder() if spool == "" else Path(spool)
-            self._folder = SpoolFolder(root, self._address, spool_bytes)
+        root = default_folder() if isinstance(spool, _Unset) else spool
+        self._folder = None if root is None else SpoolFolder(Path(root), self._address, spool_bytes)
         self._memory_bytes = memory_bytes
         self._timeout = timeout
         self._delivery: Delivery | None = None
