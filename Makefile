@@ -11,6 +11,7 @@
 #   make bench-growth ARGS="--rows 1000000"     the same with a hundred times the rows (a quarter of an hour, 6 GB)
 #   make bench-live ARGS="--seconds 600"       1,000 sockets under load: times, nothing lost, memory (a minute)
 #   make faults ARGS="--only 'web*'"    processes and servers killed under load, and what held (ten minutes)
+#   make integrations ARGS="-k prefect"  the client with Prefect and Airflow (three minutes, and a GB the first time)
 #   make screenshots PAGES="flows flow"        the pictures of docs/pages.md (half a minute)
 #   make audit                     looks the locks up among the known vulnerabilities (needs the internet)
 #   make sbom    FILE=sbom.cdx.json        writes what the platform consists of, as CycloneDX
@@ -26,7 +27,7 @@ ifneq ($(shell $(RUN) -c 'print(1)' 2>/dev/null),1)
 $(VENV)/.installed: remake
 endif
 
-.PHONY: help up test test-slow fuzz abuse faults replay bench bench-growth bench-live screenshots openapi audit sbom lint lock clean remake
+.PHONY: help up test test-slow integrations fuzz abuse faults replay bench bench-growth bench-live screenshots openapi audit sbom lint lock clean remake
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^An environment/,$$d'
@@ -39,6 +40,10 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	@exec $(RUN) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+
+# Their packages clash with ours, so each has an environment of its own.
+integrations: $(VENV)/.installed-dev .integrations/prefect/.installed .integrations/airflow/.installed
+	@INTEGRATIONS=whole exec $(RUN) -m pytest -q --timeout 400 tests/integrations $(ARGS)
 
 fuzz: $(VENV)/.installed-dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(RUN) -m pytest tests/test_fuzz.py tests/test_odd_requests.py --timeout 0 $(ARGS)
@@ -85,9 +90,11 @@ lock: $(VENV)/.installed
 	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
 	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes requirements-telemetry.in -o requirements-telemetry.txt
 	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes requirements-dev.in -o requirements-dev.txt
+	cd tests/integrations && $(CURDIR)/$(VENV)/bin/uv pip compile --no-annotate --python-version 3.11 prefect.in -o prefect.txt
+	cd tests/integrations && $(CURDIR)/$(VENV)/bin/uv pip compile --no-annotate --python-version 3.11 airflow.in -o airflow.txt
 
 clean:
-	rm -rf $(VENV) staticfiles client/.ruff_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .integrations staticfiles client/.ruff_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "The data in .data is kept; delete that folder yourself to start with an empty platform."
 
@@ -108,4 +115,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@echo "Installing what the tests and checks need (a quarter of a minute, once)…"
 	@$(INSTALL) -r requirements-dev.txt || { \
 		echo "The packages could not be installed, for the reason above; the same command tries again." >&2; exit 1; }
+	@touch $@
+
+.integrations/%/.installed: tests/integrations/%.txt client/pyproject.toml
+	@echo "Installing $* (a minute, once)…"
+	@rm -rf .integrations/$* && $(PYTHON) -m venv .integrations/$*
+	@.integrations/$*/bin/python -m pip install -qq --no-input --disable-pip-version-check -r $< -e ./client || { \
+		echo "$* could not be installed, for the reason above; the same command tries again." >&2; exit 1; }
 	@touch $@

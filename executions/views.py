@@ -16,13 +16,14 @@ from executions.services import (
     change_execution_status,
     create_flow,
     delete_execution,
-    queue_execution,
+    queue_execution_once,
     replace_definition,
     request_cancel,
 )
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.views import OrganizationViewSet
-from flowplatform.openapi import ORGANIZATION, query_parameters
+from flowplatform.idempotency.views import request_key
+from flowplatform.openapi import IDEMPOTENCY_KEY, ORGANIZATION, query_parameters
 
 
 class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
@@ -120,6 +121,7 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
     @extend_schema(
         operation_id="create_flow_execution",
         summary="Queue an execution",
+        parameters=[IDEMPOTENCY_KEY],
         request=schemas.FlowExecutionBody,
         responses={201: answers.FlowExecutionAnswer},
         tags=["flow executions"],
@@ -131,8 +133,8 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
         if flow is None:
             raise NotFound
         self.require_writer(flow.organization_id, Scope.EXECUTIONS_WRITE)
-        execution = queue_execution(actor=self.actor, flow=flow, input=body.input)
-        return Response(answers.execution_answer(execution), status=201)
+        key = request_key(request, self.actor)
+        return Response(queue_execution_once(actor=self.actor, flow=flow, input=body.input, key=key), status=201)
 
     @extend_schema(
         operation_id="get_flow_execution",

@@ -55,6 +55,20 @@ def test_the_same_key_with_another_body_or_path_is_422(worker: Api, execution: F
     assert TaskStatus.objects.filter(organization_id=execution.organization_id).count() == 1
 
 
+def test_an_execution_is_queued_once_per_key(worker: Api, execution: FlowExecution) -> None:
+    def queue(key: str, month: str = "2026-11") -> httpx.Response:
+        body = {"flow_id": str(execution.flow_id), "input": {"month": month}}
+        return worker.post("/api/flow-executions", body, **{"Idempotency-Key": key})  # type: ignore[return-value]
+
+    first, second = queue("a"), queue("a")
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.content == second.content
+    assert queue("a", month="2026-12").status_code == 422
+    assert queue("b").content != first.content
+    assert FlowExecution.objects.count() == 3
+    assert Event.objects.filter(type="flow_execution.created").count() == 3
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_a_key_has_1_to_255_characters(worker: Api, execution: FlowExecution, key: str) -> None:
     assert report(worker, execution, key).status_code == 422

@@ -100,9 +100,10 @@ def test_each_time_is_the_next_attempt(run: Run, reporter: Reporter, platform: P
     for _ in range(2):
         with pytest.raises(ValueError, match="again"), reporter.task("extract"):
             raise ValueError("again")
+    assert reporter.flush(SECONDS)
     # Another worker takes over.
     with Reporter(FlowPlatform(platform.url, run.token), run.id, spool=tmp_path) as other, other.task("extract"):
-        assert reporter.flush(SECONDS)
+        pass
     states = [(attempt.task_execution_idx, attempt.processing_status) for attempt in run.attempts("extract")]
     assert states == [(0, "failed"), (1, "failed"), (2, "completed")]
 

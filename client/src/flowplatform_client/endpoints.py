@@ -93,7 +93,7 @@ def ensure_flow(display_name: str, definition: Mapping[str, Any], *, description
         named += [flow for flow in page.rows if flow.display_name == display_name]
         call = page.next
     for known in named:
-        if _comparable(known.definition) == _comparable(definition):
+        if comparable(known.definition) == comparable(definition):
             return known
     if named:
         flow: Flow = yield define_flow(named[0].id, definition)
@@ -105,10 +105,21 @@ def ensure_flow(display_name: str, definition: Mapping[str, Any], *, description
 # --- Executions -----------------------------------------------------------------------------------------------------
 
 
-def create_execution(flow_id: Id, input: Mapping[str, Any] | None = None) -> Call[Execution]:
-    """Queue an execution of the flow's newest version. If the answer is lost it is not sent again."""
-    body = {"flow_id": str(flow_id), "input": input or {}}
-    return _write("POST", path("flow-executions"), _one(Execution), body, Repeat.UNLESS_DONE)
+def create_execution(
+    flow_id: Id, input: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+) -> Call[Execution]:
+    """Queue an execution of the flow's newest version. If the answer is lost it is not sent again without a key.
+
+    With a key it is done once: for 24 hours everybody who asks with it gets the same execution.
+    """
+    return Call(
+        method="POST",
+        path=path("flow-executions"),
+        read=_one(Execution),
+        body={"flow_id": str(flow_id), "input": input or {}},
+        repeat=Repeat.UNLESS_DONE if idempotency_key is None else Repeat.KEYED,
+        key=idempotency_key or new_key(),
+    )
 
 
 def get_execution(execution_id: Id) -> Call[Execution]:
@@ -477,7 +488,7 @@ def _time(value: datetime | _Unset | None) -> str | _Unset | None:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _comparable(definition: Mapping[str, Any]) -> list[tuple[str, str, frozenset[str]]]:
+def comparable(definition: Mapping[str, Any]) -> list[tuple[str, str, frozenset[str]]]:
     """Reduce a definition to what makes it another one; the server may add defaults to what it was given."""
     tasks = definition.get("tasks", [])
     return [(task["name"], task.get("title") or "", frozenset(task.get("depends_on") or ())) for task in tasks]

@@ -1,6 +1,8 @@
 """Sending calls with httpx: one driver that blocks and one for asyncio. All decisions are made in `retries`."""
 
 import asyncio
+import encodings.idna  # noqa: F401
+import importlib.readers  # noqa: F401
 import os
 import platform
 import threading
@@ -10,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+import httpcore  # noqa: F401
 import httpx
 
 from flowplatform_client.address import Address
@@ -21,6 +24,9 @@ from flowplatform_client.version import __version__
 T = TypeVar("T")
 
 USER_AGENT = f"flowplatform-client/{__version__} python/{platform.python_version()}"
+
+# httpcore and those modules of the standard library would be imported when the first connection is made. A process that
+# is forked while another thread imports something can never import it: its lock is held by nobody.
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 

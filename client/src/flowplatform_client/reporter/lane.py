@@ -126,8 +126,8 @@ class Lane:
 
     def _send(self, part: _Part) -> None:
         match part.records:
-            case [ExecutionRecord(status)]:
-                self._driver.send(self._call("PATCH", "status", query={"status": status}))
+            case [ExecutionRecord(status, execution_id)]:
+                self._driver.send(self._call("PATCH", "status", execution_id, query={"status": status}))
             case [AttemptRecord() as attempt]:
                 self._driver.send(self._attempt_call(attempt, without_documents=part.without_documents))
             case statuses:
@@ -135,15 +135,15 @@ class Lane:
                 body = {"statuses": [{"task_name": each.task, "status": each.status} for each in updates]}
                 self._driver.send(self._call("POST", "task-status", body=body, key=part.key))
 
-    def _call(self, method: str, what: str, **rest: Any) -> Call[None]:
-        where = path("flow-executions", self._execution_id, what)
+    def _call(self, method: str, what: str, execution_id: str | None = None, **rest: Any) -> Call[None]:
+        where = path("flow-executions", execution_id or self._execution_id, what)
         repeat = Repeat.KEYED if "key" in rest else Repeat.ALWAYS
         return Call(method=method, path=where, read=_is_an_answer, repeat=repeat, **rest)
 
     def _attempt_call(self, attempt: AttemptRecord, *, without_documents: bool) -> Call[None]:
         says = {name: value for name, value in attempt.says.items() if not (without_documents and name in _DOCUMENTS)}
         body = {
-            "flow_execution_id": self._execution_id,
+            "flow_execution_id": attempt.execution_id or self._execution_id,
             "task_name": attempt.task,
             "task_execution_idx": self._number(attempt),
             **says,
@@ -158,7 +158,8 @@ class Lane:
         known = self.queue.number_of(attempt.run) if attempt.number is None else attempt.number
         if known is not None:
             return known
-        page: Page[TaskExecution] = self._driver.send(list_task_executions(self._execution_id, task_name=attempt.task))
+        execution_id = attempt.execution_id or self._execution_id
+        page: Page[TaskExecution] = self._driver.send(list_task_executions(execution_id, task_name=attempt.task))
         newest = max(page.rows, key=lambda row: row.task_execution_idx, default=None)
         number = 0 if newest is None else newest.task_execution_idx + (newest.processing_status != "queued")
         self.queue.remember(attempt.run, number)

@@ -1,13 +1,13 @@
 """What a reporter is told, as lines of JSON, and how the lines of a queue fall into batches.
 
-A line is a status (`["extract","running"]`), something about an attempt of a task, or the status of the execution. An
+A line is a status (`["extract","running"]`), something about an attempt of a task, or the status of an execution. An
 empty line is a seal: what stands before it belongs to no later batch. So the batches follow from the lines alone, and
 whoever reads a queue again, after a crash too, finds the same ones.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json.encoder import encode_basestring as _quoted
 from typing import Any, NamedTuple
 
@@ -32,13 +32,15 @@ class AttemptRecord:
     """Something about an attempt of a task.
 
     `run` names the attempt within its reporter. Its number is found out when it is sent, where `number` is `None`.
-    `says` holds the fields of the API; those that are left out stay as they were.
+    `says` holds the fields of the API; those that are left out stay as they were. `execution_id` is needed where a
+    queue has reports of several executions.
     """
 
     run: str
     task: str
     number: int | None
     says: Mapping[str, Any]
+    execution_id: str | None = None
 
     @property
     def subject(self) -> tuple[str, ...]:
@@ -52,14 +54,15 @@ class AttemptRecord:
 
 
 class ExecutionRecord(NamedTuple):
-    """The status of the execution as a whole."""
+    """The status of an execution as a whole: of the queue's, unless another one is named."""
 
     status: str
+    execution_id: str | None = None
 
     @property
     def subject(self) -> tuple[str, ...]:
         """What a later record of the same subject makes obsolete, where not all can be kept."""
-        return ("execution",)
+        return ("execution", self.execution_id or "")
 
 
 Record = StatusRecord | AttemptRecord | ExecutionRecord
@@ -75,14 +78,16 @@ def status_line(task: str, status: str) -> bytes:
 
 def attempt_line(record: AttemptRecord) -> bytes:
     """Return the line of an attempt; raise `TypeError` or `ValueError` for what JSON does not have."""
-    line = {"run": record.run, "task": record.task, "number": record.number, "says": record.says}
+    of = {} if record.execution_id is None else {"of": record.execution_id}
+    line = {"run": record.run, "task": record.task, "number": record.number, "says": record.says, **of}
     text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "replace") + b"\n"
 
 
-def execution_line(status: str) -> bytes:
-    """Return the line of a status of the execution; raise `TypeError` for what is no text."""
-    return f'{{"execution":{_quoted(status)}}}\n'.encode("utf-8", "replace")
+def execution_line(status: str, execution_id: str | None = None) -> bytes:
+    """Return the line of a status of an execution; raise `TypeError` for what is no text."""
+    of = "" if execution_id is None else f',"of":{_quoted(execution_id)}'
+    return f'{{"execution":{_quoted(status)}{of}}}\n'.encode("utf-8", "replace")
 
 
 def line_of(record: Record) -> bytes:
@@ -90,8 +95,8 @@ def line_of(record: Record) -> bytes:
     match record:
         case StatusRecord(task, status):
             return status_line(task, status)
-        case ExecutionRecord(status):
-            return execution_line(status)
+        case ExecutionRecord(status, execution_id):
+            return execution_line(status, execution_id)
         case attempt:
             return attempt_line(attempt)
 
@@ -99,7 +104,7 @@ def line_of(record: Record) -> bytes:
 def merged(older: Record, newer: Record) -> Record:
     """Return what two records of the same subject come to."""
     if isinstance(older, AttemptRecord) and isinstance(newer, AttemptRecord):
-        return AttemptRecord(newer.run, newer.task, newer.number, {**older.says, **newer.says})
+        return replace(newer, says={**older.says, **newer.says})
     return newer
 
 
@@ -123,9 +128,9 @@ def _record(item: Any) -> Record | None:
         return StatusRecord(*item) if len(item) == 2 else None
     match item:
         case {"run": str(run), "task": str(task), "number": None | int() as number, "says": dict() as says}:
-            return AttemptRecord(run, task, number, says)
+            return AttemptRecord(run, task, number, says, item.get("of"))
         case {"execution": str(status)}:
-            return ExecutionRecord(status)
+            return ExecutionRecord(status, item.get("of"))
     return None
 
 

@@ -31,12 +31,13 @@ MEMORY_BYTES = 16 * 1024 * 1024
 CLOSE_SECONDS = 5.0
 MOST_ATTEMPT_BYTES = 1_000_000  # the API takes bodies of a mebibyte
 DOCUMENTS = ("input", "output", "error")
+ANY_EXECUTION = str(UUID(int=0))  # what a queue of several is named after
 
 _log = logging.getLogger("flowplatform_client.reporter")
 
 
 class Reporter:
-    """Reports one execution, from any number of threads, and from processes that are forked meanwhile.
+    """Reports an execution, from any number of threads, and from processes that are forked meanwhile.
 
     `status`, `execution_status` and what `task` does return at once and raise nothing: what is told is written to the
     spool, and a thread sends it, in order, up to 100 statuses at a time. Every status arrives once, also if the
@@ -46,20 +47,22 @@ class Reporter:
     `~/.local/state/flowplatform/spool`. Without one (`None`), or where none can be made, there is a queue in memory of
     `memory_bytes`. `spool_bytes` bounds the folder. `timeout` is in seconds, for each silence of the server.
 
+    Without an `execution_id` it is for any number of them: attempts and statuses of executions name theirs.
+
     Raises `ValueError` for an id that is none.
     """
 
     def __init__(
         self,
         platform: FlowPlatform | AsyncFlowPlatform,
-        execution_id: Id,
+        execution_id: Id | None = None,
         *,
         spool: str | os.PathLike[str] | _Unset | None = UNSET,
         spool_bytes: int = SPOOL_BYTES,
         memory_bytes: int = MEMORY_BYTES,
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
-        self.execution_id = str(UUID(str(execution_id)))
+        self.execution_id = ANY_EXECUTION if execution_id is None else str(UUID(str(execution_id)))
         self._address = platform.address
         root = default_folder() if isinstance(spool, _Unset) else spool
         self._folder = None if root is None else SpoolFolder(Path(root), self._address, spool_bytes)
@@ -79,14 +82,16 @@ class Reporter:
         except Exception:
             _log.exception("a status could not be reported")
 
-    def execution_status(self, status: str) -> None:
+    def execution_status(self, status: str, *, execution_id: str | None = None) -> None:
         """Report the status of the execution as a whole. The newest one counts."""
         try:
-            self._tell(execution_line(status))
+            self._tell(execution_line(status, execution_id))
         except Exception:
             _log.exception("the status of an execution could not be reported")
 
-    def attempt(self, run: str, task: str, *, number: int | None = None, **says: Any) -> None:
+    def attempt(
+        self, run: str, task: str, *, number: int | None = None, execution_id: str | None = None, **says: Any
+    ) -> None:
         """Report an attempt of a task, or more of it.
 
         `run` is any text that names the attempt among those of this reporter. Its number is the next one, or that of an
@@ -95,7 +100,7 @@ class Reporter:
         Documents (`input`, `output`, `error`) that are no JSON, or too large for the API, are left out.
         """
         try:
-            self._tell(_line_that_fits(AttemptRecord(run, task, number, says)))
+            self._tell(_line_that_fits(AttemptRecord(run, task, number, says, execution_id)))
         except Exception:
             _log.exception("an attempt could not be reported")
 

@@ -160,7 +160,7 @@ def described(error: BaseException) -> Mapping[str, str]:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         lines = "".join(traceback.format_exception(kind, error, error.__traceback__))
-        return {"type": name, "message": _shortened(str(error)), "traceback": _shortened(lines)}
+        return {"type": name, "message": shortened(str(error)), "traceback": shortened(lines)}
     except Exception:  # an exception of the work's own may do anything when it is asked for its text
         _log.warning("the text of an error could not be had", exc_info=True)
         return {"type": name, "message": "", "traceback": ""}
@@ -174,7 +174,7 @@ def _status_after(error: BaseException | None) -> str:
     return "failed"
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """Return a text without what the API refuses; of a long one the end counts most, and a little of its beginning."""
     text = text.replace("\0", "\ufffd")
     if len(text) <= TRACEBACK_CHARACTERS:
