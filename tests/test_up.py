@@ -272,8 +272,8 @@ def test_more_web_processes_than_the_database_has_connections_for_are_one_senten
 
 
 def test_a_port_in_use_for_the_sockets_is_one_sentence(data_dir: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    port = free_port_pair() + 1
+    with socket.create_server(("127.0.0.1", port)):
         second = manage("up", "--port", str(port - 1), "--data-dir", data_dir, "--web-processes", "1")
     assert second.returncode == 1
     assert second.stderr == (

@@ -61,7 +61,7 @@ SMALL = Size(
     together=50,
     rounds=2,
     rolling=(*WEB, LIVE[0], WORKERS[0]),
-    patience=2,
+    patience=4,
 )
 
 
