@@ -36,7 +36,7 @@ up: $(VENV)/.installed
 	@exec $(RUN) manage.py up $(if $(PORT),--port $(PORT)) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 test: $(VENV)/.installed-dev
-	@exec $(RUN) -m pytest -n 3 --dist worksteal -m 'not slow' $(ARGS)
+	@exec $(RUN) -m pytest -n 4 --dist worksteal -m 'not slow' $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	@exec $(RUN) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
