@@ -26,6 +26,7 @@ from pluggy import HookimplMarker
 from flowplatform_client import endpoints
 from flowplatform_client.address import URL_VARIABLE
 from flowplatform_client.client import FlowPlatform
+from flowplatform_client.endpoints import UNSET
 from flowplatform_client.errors import ApiError, ConfigurationError, FlowPlatformError
 from flowplatform_client.integrations.followup import outputs_of
 from flowplatform_client.integrations.runs import Definition, Runs
@@ -158,7 +159,7 @@ class Listener:
                 says |= {"started_at": instance.start_date.isoformat()}  # where the platform was away by then
                 self._tell(instance, status, **says)
             else:  # it was killed, or somebody has decided
-                run = _Run(instance.dag_id, instance.run_id, None, None)
+                run = _Run(instance.dag_id, instance.run_id, instance.dag_run.start_date, None)
                 attempt = partial(_attempt, instance.task_id, instance.try_number, instance.map_index)
                 self._jobs.put(partial(self._tell_of_another, run, attempt(), status, says))
 
@@ -178,8 +179,8 @@ class Listener:
         """Report how an attempt has ended whose process cannot."""
         if execution_id := run.execution_id(self._runs):
             name, number = attempt
-            driver = self._runs.driver
-            driver.send(endpoints.put_task_execution(execution_id, name, number, status, error=says.get("error")))
+            told = endpoints.put_task_execution(execution_id, name, number, status, error=says.get("error", UNSET))
+            self._runs.driver.send(told)
 
 
 class _Jobs:

@@ -12,6 +12,7 @@ import json
 import logging
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any, ParamSpec, TypeVar
 
@@ -91,11 +92,10 @@ class Reporting:
         """End it, and wait at most `timeout` seconds until the platform has everything."""
         if self in _reported:
             _reported.remove(self)
-            del self.app.send_task  # ours
             self._runs.close(timeout)
 
     def finish(self) -> None:
-        """Do what is left to do at the end of a worker's process."""
+        """Do what is left to do at the end of a worker, without an end of the reporting."""
         self._runs.close(CLOSE_SECONDS)
 
     # --- What is sent ----------------------------------------------------------------------------------------------
@@ -106,15 +106,15 @@ class Reporting:
         A canvas that is sent as a part of a run, which its tasks know already, is returned as it is.
         """
         first = next(iter(leaves_of(canvas, self.app)), None)
-        if first is None or STAMP in first.options or self.app.conf.task_always_eager:
-            return canvas
-        if self._replaces_current_task(canvas):
+        is_part = first is None or STAMP in first.options or _is_in_canvas.get()
+        if is_part or self.app.conf.task_always_eager or self._replaces_current_task(canvas):
             return canvas
         return self._begun(canvas) or canvas
 
     def sent(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return with which options to send a single task: those that begin an execution, unless it is part of one."""
-        if STAMP in options or self.app.conf.task_always_eager:
+        is_part = STAMP in options or _is_in_canvas.get()
+        if is_part or self.app.conf.task_always_eager or self not in _reported:
             return options
         if current := self._current():
             place = Place.of(current.stamps)
@@ -258,6 +258,7 @@ class Reporting:
 
 
 _reported: list[Reporting] = []
+_is_in_canvas: ContextVar[bool] = ContextVar("flowplatform_is_in_canvas", default=False)
 _received: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
 
 
@@ -353,7 +354,11 @@ def _watched(apply_async: Callable[..., R]) -> Callable[..., R]:
                     copy = canvas
         except Exception:
             _log.exception("a canvas could not be reported")
-        result = apply_async(copy, args, kwargs, *rest, **options)
+        token = _is_in_canvas.set(True)  # what is not shown as a whole is not shown task by task
+        try:
+            result = apply_async(copy, args, kwargs, *rest, **options)
+        finally:
+            _is_in_canvas.reset(token)
         if copy is not canvas and "task_id" in copy.options:
             canvas.options["task_id"] = copy.options["task_id"]  # a chain takes on the id of its last task
         return result

@@ -285,9 +285,11 @@ class _Hooks:
                 return
             platform = self._runs.platform
             _running[run.id] = _Run(Reporter(platform, begun.execution.id), begun.flow.definition)
+            _running[run.id].begin()
             # Those who cancel a run or see it crash are other processes than the one that it runs in.
             get_client(sync_client=True).update_flow_run_labels(run.id, {LABEL: begun.execution.id})
-        _running[run.id].begin()
+        else:
+            _running[run.id].begin()
 
     def _end(self, flow: "Flow[..., Any]", run: FlowRun, status: str) -> None:
         if found := _running.pop(run.id, None):

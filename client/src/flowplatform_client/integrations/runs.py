@@ -118,18 +118,18 @@ class Runs:
         if will_do is None:
             will_do = _anything if definition is None else functools.partial(_says_the_same, definition)
         for _ in range(_ROUNDS):
-            flow = self._flow(name, definition, will_do)
-            if flow is None:
-                return None
             try:
+                flow = self._flow(name, definition, will_do)
+                if flow is None:
+                    return None
                 execution = self.driver.send(endpoints.create_execution(flow.id, input, idempotency_key=key))
             except NotFoundError:
                 self._newest.pop(name, None)  # deleted
                 continue
             if execution.flow_version != flow.version:  # others may add versions at the same moment
+                newest = flow
                 flow = self.driver.send(endpoints.get_flow(flow.id, version=execution.flow_version))
-                if flow.version > self._newest[name].version:
-                    self._newest[name] = flow
+                self._newest[name] = max(newest, flow, key=lambda each: each.version)
             if key is not None or will_do(flow.definition):
                 return Begun(execution, flow)
             self.driver.send(endpoints.delete_execution(execution.id))
@@ -151,7 +151,7 @@ class Runs:
         flow = self._newest.get(name) or self._found(name, _anything)
         call: Call[Page[Execution]] | None = None
         if flow is not None:
-            begin, end = since - _SLACK, since + _KEYS_LAST
+            begin, end = since - _SLACK, since + _KEYS_LAST + _SLACK
             call = endpoints.list_executions(flow.id, created_after=begin, created_before=end)
         while flow is not None and call is not None:
             page: Page[Execution] = self.driver.send(call)
