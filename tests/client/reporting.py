@@ -19,6 +19,8 @@ from tests.stack import ROOT, free_port
 
 Told = list[tuple[str, str]]
 
+PATIENCE_SECONDS = 90.0  # with programs that would take a second if nothing else ran
+
 
 class Run:
     """An execution of a flow with some tasks, in an organization of its own, and what the platform has of it."""
@@ -91,16 +93,20 @@ def leave(run: Run, url: str, spool: Path, count: int, begin: int = 0) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     """
     process = script(run, url, spool, source, str(begin), str(begin + count))
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == -signal.SIGKILL, said
 
 
 def script(run: Run, url: str, spool: Path, source: str, *arguments: str) -> "subprocess.Popen[str]":
-    """Start a program that has a reporter of the run, `platform`, and its arguments in `sys.argv[1:]`."""
+    """Start a program that has a reporter of the run, `platform`, and its arguments in `sys.argv[1:]`.
+
+    It waits at its end as long as a slow machine may need for what it has told.
+    """
     begin = """
         import os, signal, sys, time
         from flowplatform_client import FlowPlatform
-        from flowplatform_client.reporter import Reporter
+        from flowplatform_client.reporter import Reporter, reporter as module
+        module.CLOSE_SECONDS = 60
         platform = FlowPlatform.from_environment()
         reporter = Reporter(platform, os.environ["EXECUTION"])
     """

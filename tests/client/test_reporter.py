@@ -7,8 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +128,7 @@ def test_what_is_told_while_the_platform_is_away_arrives_later(
 def test_a_batch_whose_answer_is_lost_is_written_once(run: Run, make: Make, way: Way) -> None:
     reporter = make(way.url)
     for number in range(5):
-        way.turn("forget")
+        way.turn(("forget", "halve")[number % 2])
         tell(reporter, some(120, 120 * number))
         wait_until(lambda number=number: len(run.history()) > 120 * number)
         way.turn("pass")
@@ -206,14 +204,6 @@ def test_what_a_token_that_has_ended_cannot_report_is_kept_for_another_one(
     tell(renewed, some(3, 3))
     assert renewed.flush(SECONDS)
     assert run.history() == some(6)
-
-
-def test_an_answer_of_something_in_between_is_none(run: Run, make: Make) -> None:
-    with impostor() as (url, asked):
-        reporter = make(url)
-        tell(reporter, some(3))
-        wait_until(lambda: len(asked) > 2 * len(PAGES))
-        assert reporter.unsent == 3
 
 
 def test_a_reporter_sends_what_killed_ones_have_left_before_its_own(
@@ -404,37 +394,3 @@ def test_the_status_of_the_execution_is_reported_in_order_with_those_of_its_task
 def test_an_id_that_is_none_is_refused_at_once(make: Make) -> None:
     with pytest.raises(ValueError, match="badly formed"):
         make(execution_id="invoices")
-
-
-# Answers that do not come from the platform, whatever they say.
-PAGES = [
-    (200, "text/html", b"<p>Please sign in to the network"),
-    (404, "text/html", b"<p>No such site"),
-    (302, "text/html", b""),
-    (403, "text/plain", b"blocked by policy"),
-]
-
-
-@contextmanager
-def impostor() -> Iterator[tuple[str, list[int]]]:
-    """Have a server that answers in the platform's place."""
-    asked: list[int] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status, kind, body = PAGES[len(asked) % len(PAGES)]
-            asked.append(status)
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()

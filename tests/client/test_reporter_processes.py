@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.reporting import Run, Way, script, some, way_to
+from tests.client.reporting import PATIENCE_SECONDS, Run, Way, script, some, way_to
 from tests.conftest import Platform
 
 TELL = """
@@ -29,7 +29,7 @@ def way(platform: Platform) -> Iterator[Way]:
 def end_of(run: Run, url: str, spool: Path, source: str, code: int = 0) -> str:
     """Run a script to its end; return what it printed."""
     process = script(run, url, spool, TELL + source)
-    said, errors = process.communicate(timeout=30)
+    said, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == code, errors
     return said
 
@@ -52,11 +52,8 @@ def test_what_was_told_last_is_sent_when_the_process_ends(
 def test_the_end_of_the_process_does_not_wait_for_a_platform_that_is_away(run: Run, way: Way, tmp_path: Path) -> None:
     way.turn("refuse")
     source = """
-    import atexit
     begin = time.monotonic()
-    atexit.register(lambda: None)
     tell(0, 10)
-    from flowplatform_client.reporter import reporter as module
     module._close_all()
     print(time.monotonic() - begin < module.CLOSE_SECONDS / 2)
     """
@@ -91,7 +88,7 @@ def test_a_child_that_ends_without_a_word_leaves_it_to_its_parent(run: Run, plat
         tell(0, 10)
         os._exit(0)
     os.waitpid(child, 0)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + module.CLOSE_SECONDS
     while len([*__import__("pathlib").Path(os.environ["FLOWPLATFORM_SPOOL"]).glob("*/*")]) > 1:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -185,7 +182,7 @@ def test_reporters_that_are_killed_again_and_again_lose_and_repeat_nothing(run: 
         process.stdin.write(f"{number}\n")
         process.stdin.flush()
         assert process.stdout.readline() == "killed\n"
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_SECONDS)
     way.turn("pass")
     end_of(run, way.url, tmp_path, "    tell(1300, 1310)\n")
     assert run.history() == some(1310)

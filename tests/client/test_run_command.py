@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from executions.models import FlowExecution
-from tests.client.reporting import Run, way_to
+from tests.client.reporting import PATIENCE_SECONDS, Run, way_to
 from tests.conftest import Platform
 from tests.stack import ROOT, free_port, wait_until
 
@@ -61,7 +61,7 @@ class Shell:
     def __call__(self, *command: str, options: tuple[str, ...] = ("--task", "build")) -> tuple[int, str, str]:
         """Run a command; return exit code, output and stderr."""
         process = self.begin(*command, options=options)
-        said, errors = process.communicate(b"from stdin", timeout=30)
+        said, errors = process.communicate(b"from stdin", timeout=PATIENCE_SECONDS)
         return process.returncode, said.decode(), errors.decode()
 
 
@@ -111,7 +111,7 @@ def test_signals_reach_the_command(run: Run, shell: Shell, number: signal.Signal
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 7
     [attempt] = run.attempts("build")
     assert attempt.error["exit_code"] == 7
@@ -120,7 +120,7 @@ def test_signals_reach_the_command(run: Run, shell: Shell, number: signal.Signal
 def test_a_signal_that_is_ignored_is_ignored_by_the_command_too(shell: Shell) -> None:
     source = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
     process = shell.begin(PYTHON, "-c", source, before=("sh", "-c", """trap "" HUP; exec "$@" """, "sh"))
-    assert process.communicate(timeout=30)[0] == b"True\n"
+    assert process.communicate(timeout=PATIENCE_SECONDS)[0] == b"True\n"
 
 
 def test_a_command_that_is_not_there_is_127_and_one_that_cannot_be_run_126(
@@ -192,7 +192,7 @@ def test_a_command_in_a_terminal_has_one(shell: Shell, terminal: tuple[int, int]
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     process = shell.begin(PYTHON, "-c", source, stderr=theirs)
     os.close(theirs)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert os.read(ours, 1000) == b"True (120, 40)\r\n"
 
 

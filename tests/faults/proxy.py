@@ -46,6 +46,7 @@ class Route:
         if mode in ("refuse", "cut") or was_swallowing:  # a stream that lacks a piece is of no use to anybody
             for connection in list(self._connections):
                 connection.cut()
+            await asyncio.sleep(0)  # the loop's next turn closes them
         if mode == "refuse" and self._listener:
             self._listener.close()
             self._listener = None

@@ -6,14 +6,13 @@ import threading
 import time
 
 from flowplatform_client.address import Address
-from flowplatform_client.http import SyncDriver
 from flowplatform_client.reporter.folder import SpoolFolder
 from flowplatform_client.reporter.lane import Lane
 from flowplatform_client.reporter.leftovers import Leftovers
 from flowplatform_client.reporter.outbox import Outbox
 from flowplatform_client.reporter.records import BATCH_SIZE
 from flowplatform_client.reporter.spool import Spool
-from flowplatform_client.retries import RetryPolicy
+from flowplatform_client.reporter.wire import driver_to
 
 GATHERING_SECONDS = 0.05
 TIDYING_SECONDS = 1.0
@@ -41,9 +40,7 @@ class Delivery(threading.Thread):
         super().__init__(name="flowplatform-reporter", daemon=True)
         self.outbox = outbox
         self._folder = folder
-        self._driver = SyncDriver(
-            address, timeout=timeout, retries=RetryPolicy.never(), connections=1, on_wait=lambda reason: None
-        )
+        self._driver = driver_to(address, timeout=timeout)
         self._lane = Lane(outbox.queue, execution_id, self._driver, settle=outbox.settle)
         self._leftovers: Leftovers | None = None
         if folder is not None and isinstance(outbox.queue, Spool):
@@ -62,6 +59,12 @@ class Delivery(threading.Thread):
                 _log.exception("reporting was interrupted and goes on in %g s", AFTER_A_BUG_SECONDS)
                 time.sleep(AFTER_A_BUG_SECONDS)
         self._end()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything that was told by now is settled; say whether it is."""
+        if not self.is_alive():
+            return self.outbox.unsent == 0
+        return self.outbox.wait(timeout, also_while_away=True)
 
     def close(self, timeout: float) -> bool:
         """Retire, and wait until everything is settled, but not for a server that is away; say whether it is."""

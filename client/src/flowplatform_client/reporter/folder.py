@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ SPOOL_VARIABLE = "FLOWPLATFORM_SPOOL"
 SEGMENT_BYTES = 1024 * 1024
 
 _UNBORN_SECONDS = 3600.0  # what was not finished by then never will be
+_MEASURING_PAUSE = 20  # times as long as measuring takes: an outage may leave thousands of spools
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -37,11 +39,13 @@ class SpoolFolder:
         self.path = root.absolute() / f"{server[:80]}-{_mark(address.url)}"
         self.token_mark = _mark(address.token)
         self._most_bytes = most_bytes
+        self._measure_at = -math.inf  # on the monotonic clock
 
     def create(self, execution_id: str) -> Spool:
         """Make a spool. Raises `OSError`."""
         segment_bytes = min(SEGMENT_BYTES, self._most_bytes // 8)  # what is settled goes by whole segments
         spool = Spool.create(self.path, execution_id, token_mark=self.token_mark, segment_bytes=segment_bytes)
+        self._measure_at = -math.inf
         self.measure(spool)
         return spool
 
@@ -57,8 +61,12 @@ class SpoolFolder:
         return [name for name in self.names() if execution_of(name) == spool.execution_id and name < spool.path.name]
 
     def measure(self, spool: Spool) -> None:
-        """Tell a spool how much room there is left, for all of them together."""
-        spool.room = max(0, self._most_bytes - sum(self._sizes()))
+        """Tell a spool how much room there is left, for all of them together, unless that was done just now."""
+        begin = time.monotonic()
+        if begin >= self._measure_at:
+            spool.room = max(0, self._most_bytes - sum(self._sizes()))
+            now = time.monotonic()
+            self._measure_at = now + _MEASURING_PAUSE * (now - begin)
 
     def clear(self) -> None:
         """Remove what was left of spools whose process ended while it made them."""

@@ -1,5 +1,6 @@
 """Sending what is in one queue, in order: one request at a time, each until it is answered for certain."""
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -20,11 +21,11 @@ from flowplatform_client.errors import (
     UnauthenticatedError,
     UnprocessableError,
 )
-from flowplatform_client.http import SyncDriver
 from flowplatform_client.models import TaskExecution
 from flowplatform_client.pages import Page
 from flowplatform_client.reporter.queues import Batch, Queue
 from flowplatform_client.reporter.records import AttemptRecord, ExecutionRecord, Record, StatusRecord
+from flowplatform_client.reporter.wire import Driver
 from flowplatform_client.retries import RetryPolicy
 
 LONGEST_PAUSE_SECONDS = 5.0
@@ -73,7 +74,7 @@ class Lane:
         self,
         queue: Queue,
         execution_id: str,
-        driver: SyncDriver,
+        driver: Driver,
         *,
         settle: Callable[[Batch], None] | None = None,
         is_of_our_token: bool = True,
@@ -88,6 +89,7 @@ class Lane:
         self._settle = settle or queue.settle
         self._is_of_our_token = is_of_our_token
         self._parts: deque[_Part] = deque()
+        self._next: tuple[_Part, Call[None]] | None = None  # made while the request before it was on its way
         self._reminded_at = -REMINDER_SECONDS
 
     @property
@@ -102,14 +104,16 @@ class Lane:
 
     def step(self) -> bool:
         """Send a request, whatever comes of it; return false if no batch is closed."""
+        call = None
         if not self._parts:
-            batch = self.queue.peek()
-            if batch is None:
+            part, call = self._next or (self._whole(self.queue.peek()), None)
+            self._next = None
+            if part is None:
                 return False
-            self._parts.append(_Part(batch, tuple(range(len(batch.records)))))
+            self._parts.append(part)
         part = self._parts[0]
         try:
-            self._send(part)
+            self._driver.send(call or self._call_of(part), meanwhile=self._make_next)
         except FlowPlatformError as error:
             self._failed(part, error)
         else:
@@ -124,16 +128,29 @@ class Lane:
 
     # --- What is sent ----------------------------------------------------------------------------------------------
 
-    def _send(self, part: _Part) -> None:
+    def _whole(self, batch: Batch | None) -> _Part | None:
+        return None if batch is None else _Part(batch, tuple(range(len(batch.records))))
+
+    def _make_next(self) -> None:
+        """Make the request of the next batch of statuses, while the server is at work on the one before."""
+        if self._next is None and len(self._parts) == 1:
+            with contextlib.suppress(OSError):  # it will be told when it is read again
+                part = self._whole(self.queue.peek_after(self._parts[0].batch))
+                if part is not None and isinstance(part.records[0], StatusRecord):
+                    call = self._call_of(part)
+                    _ = call.content
+                    self._next = part, call
+
+    def _call_of(self, part: _Part) -> Call[None]:
         match part.records:
             case [ExecutionRecord(status, execution_id)]:
-                self._driver.send(self._call("PATCH", "status", execution_id, query={"status": status}))
+                return self._call("PATCH", "status", execution_id, query={"status": status})
             case [AttemptRecord() as attempt]:
-                self._driver.send(self._attempt_call(attempt, without_documents=part.without_documents))
+                return self._attempt_call(attempt, without_documents=part.without_documents)
             case statuses:
                 updates = [each for each in statuses if isinstance(each, StatusRecord)]
                 body = {"statuses": [{"task_name": each.task, "status": each.status} for each in updates]}
-                self._driver.send(self._call("POST", "task-status", body=body, key=part.key))
+                return self._call("POST", "task-status", body=body, key=part.key)
 
     def _call(self, method: str, what: str, execution_id: str | None = None, **rest: Any) -> Call[None]:
         where = path("flow-executions", execution_id or self._execution_id, what)

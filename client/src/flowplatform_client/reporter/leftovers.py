@@ -7,10 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 
-from flowplatform_client.http import SyncDriver
 from flowplatform_client.reporter.folder import SpoolFolder
 from flowplatform_client.reporter.lane import Lane
 from flowplatform_client.reporter.spool import Spool, execution_of, is_ended
+from flowplatform_client.reporter.wire import Driver
 
 SEARCH_SECONDS = 15.0
 MOST_ADOPTED = 4  # at a time
@@ -29,7 +29,7 @@ class Leftovers:
     task's statuses outlives any number of restarts. Processes that live side by side do not wait for each other.
     """
 
-    def __init__(self, folder: SpoolFolder, own: Spool, driver: SyncDriver) -> None:
+    def __init__(self, folder: SpoolFolder, own: Spool, driver: Driver) -> None:
         self._folder = folder
         self._own = own
         self._driver = driver

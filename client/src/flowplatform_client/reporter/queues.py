@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
 
-from flowplatform_client.reporter.records import BATCH_SIZE, SEAL, Record, gather
+from flowplatform_client.reporter.records import BATCH_SIZE, SEAL, Gathered, Record, gather
 
 
 class QueueFullError(Exception):
@@ -34,6 +34,9 @@ class Queue(Protocol):
 
     def peek(self) -> Batch | None:
         """Return the first batch, `None` if there is none that is closed."""
+
+    def peek_after(self, batch: Batch) -> Batch | None:
+        """Return the one that will be the first when `batch` is settled, if that is known and closed."""
 
     def settle(self, batch: Batch) -> None:
         """Forget the first batch."""
@@ -88,14 +91,17 @@ class MemoryQueue:
 
     def peek(self) -> Batch | None:
         """Return the first batch, `None` if there is none that is closed."""
-        # Seals can only stand between batches: more lines than this never matter.
-        found = gather([line[:-1] for line in self._lines[: 2 * BATCH_SIZE]])
-        if not found.is_closed:
-            if not found.records:
-                self._drop(found.next)  # seals
-            return None
-        begin, end = self._settled + found.first, self._settled + found.next
-        return Batch(f"{self._id}-{begin}", found.records, (0, end))
+        found = self._gathered(0)
+        if found.is_closed:
+            return self._batch(found, self._settled)
+        if not found.records:
+            self._drop(found.next)  # seals
+        return None
+
+    def peek_after(self, batch: Batch) -> Batch | None:
+        """Return the one that will be the first when `batch` is settled, if that is closed."""
+        found = self._gathered(batch.end[1] - self._settled)
+        return self._batch(found, batch.end[1]) if found.is_closed else None
 
     def settle(self, batch: Batch) -> None:
         """Forget the first batch."""
@@ -131,6 +137,13 @@ class MemoryQueue:
     def remove(self) -> None:
         """End the queue."""
         self._lines.clear()
+
+    def _gathered(self, begin: int) -> Gathered:
+        # Seals can only stand between batches: more lines than this never matter.
+        return gather([line[:-1] for line in self._lines[begin : begin + 2 * BATCH_SIZE]])
+
+    def _batch(self, found: Gathered, begin: int) -> Batch:
+        return Batch(f"{self._id}-{begin + found.first}", found.records, (0, begin + found.next))
 
     def _drop(self, count: int) -> None:
         del self._lines[:count]

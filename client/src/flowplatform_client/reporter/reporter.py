@@ -33,6 +33,7 @@ MOST_ATTEMPT_BYTES = 1_000_000  # the API takes bodies of a mebibyte
 DOCUMENTS = ("input", "output", "error")
 ANY_EXECUTION = str(UUID(int=0))  # what a queue of several is named after
 
+_WITHOUT_DOCUMENTS = 10_000  # bytes that are left for the rest of an attempt
 _log = logging.getLogger("flowplatform_client.reporter")
 
 
@@ -112,7 +113,7 @@ class Reporter:
 
     def flush(self, timeout: float) -> bool:
         """Wait until the platform has everything that was told by now; say whether it does within `timeout` seconds."""
-        return self._delivery is None or self._delivery.outbox.wait(timeout, also_while_away=True)
+        return self._delivery is None or self._delivery.flush(timeout)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> bool:
         """Say that nothing more will be told, and wait like `flush`, but not for a platform that is away.
@@ -183,7 +184,7 @@ def _line_that_fits(attempt: AttemptRecord) -> bytes:
         if len(line) <= MOST_ATTEMPT_BYTES:
             return line
     sizes = {name: _json_bytes(attempt.says[name]) for name in DOCUMENTS if name in attempt.says}
-    while sizes and sum(sizes.values()) > MOST_ATTEMPT_BYTES // 2:
+    while sizes and sum(sizes.values()) > MOST_ATTEMPT_BYTES - _WITHOUT_DOCUMENTS:
         largest = max(sizes, key=lambda name: sizes[name])
         _log.error("the %s of an attempt of task %r was left out: no JSON, or too large", largest, attempt.task)
         del sizes[largest]
@@ -194,7 +195,7 @@ def _line_that_fits(attempt: AttemptRecord) -> bytes:
 def _json_bytes(document: Any) -> float:
     """Return how large a document is, infinite for what is no JSON."""
     try:
-        return len(json.dumps(document, allow_nan=False))
+        return len(json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
     except (TypeError, ValueError, RecursionError):
         return math.inf
 

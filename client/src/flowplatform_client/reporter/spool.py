@@ -139,18 +139,25 @@ class Spool:
     def peek(self) -> Batch | None:
         """Return the first batch, `None` if there is none that is closed."""
         while True:
-            found, offsets = self._read()
+            found, offsets = self._read(self._offset)
             is_last = self._first == self._last
             if found.records and (found.is_closed or not is_last or not self._is_growing or self._is_sealed):
                 self._is_sealed = False
-                key = f"{self.path.name.rpartition('.')[2]}-{self._first}-{offsets[0]}"
-                return Batch(key, found.records, (self._first, offsets[1]))
+                return self._batch(found, offsets)
             if found.records:
                 return None
             if is_last:
                 self._settle(self._first, offsets[1])  # seals, and what was torn
                 return None
             self._settle(self._first + 1, 0)
+
+    def peek_after(self, batch: Batch) -> Batch | None:
+        """Return the one that will be the first when `batch` is settled, if that is known and closed."""
+        segment, offset = batch.end
+        if segment != self._first:
+            return None
+        found, offsets = self._read(offset)
+        return self._batch(found, offsets) if found.is_closed else None
 
     def settle(self, batch: Batch) -> None:
         """Forget the first batch."""
@@ -200,16 +207,20 @@ class Spool:
         for name in ("_writing", "_reading", "_settled", "_lock"):
             self._give_up(name)
 
-    def _read(self) -> tuple[Gathered, tuple[int, int]]:
-        """Return what comes first, and the offsets of its beginning and its end."""
+    def _batch(self, found: Gathered, offsets: tuple[int, int]) -> Batch:
+        key = f"{self.path.name.rpartition('.')[2]}-{self._first}-{offsets[0]}"
+        return Batch(key, found.records, (self._first, offsets[1]))
+
+    def _read(self, offset: int) -> tuple[Gathered, tuple[int, int]]:
+        """Return what comes first from an offset on, and the offsets of its beginning and its end."""
         size, most = _FIRST_READ, 2 * BATCH_SIZE
         while True:
-            piece = os.pread(self._descriptor(), size, self._offset)
+            piece = os.pread(self._descriptor(), size, offset)
             *lines, rest = piece.split(b"\n", most)  # the rest is cut off, not whole yet, or torn
             found = gather(lines)
             if found.is_closed or (len(piece) < size and b"\n" not in rest):
                 lengths = [len(line) + 1 for line in lines[: found.next]]
-                return found, (self._offset + sum(lengths[: found.first]), self._offset + sum(lengths))
+                return found, (offset + sum(lengths[: found.first]), offset + sum(lengths))
             size, most = 2 * size, 2 * most
 
     def _settle(self, segment: int, offset: int) -> None:
