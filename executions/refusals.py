@@ -1,6 +1,6 @@
 """What requests about flows, executions and tasks are refused for, as the OpenAPI document shows it."""
 
-from flowplatform.openapi import Reason, refused
+from flowplatform.openapi import KEY_IN_FLIGHT, Reason, refused
 
 INVALID_DEFINITION = refused(
     "The definition is broken: names used twice, unknown dependencies or a cycle. `details` name every place.",
@@ -22,13 +22,19 @@ _BEING_CANCELLED = Reason(
     "The execution is being cancelled: it can run again once its status is cancelled.",
     code="conflict",
 )
-BEING_CANCELLED = refused("The execution is being cancelled.", _BEING_CANCELLED)
+BEING_CANCELLED = refused(
+    "The execution is being cancelled, or the first request with this key is still running.",
+    _BEING_CANCELLED,
+    KEY_IN_FLIGHT,
+)
 CHANGED_MEANWHILE = refused(
-    "Somebody changed the task execution since it was read, or the flow should run again while it is being cancelled.",
+    "Somebody changed the task execution since it was read, the flow should run again while it is being cancelled, or "
+    "the first request with this key is still running.",
     Reason(
         "changed meanwhile",
         "The task execution was changed since it was read: read it again and repeat the edit.",
         code="conflict",
     ),
     _BEING_CANCELLED,
+    KEY_IN_FLIGHT,
 )

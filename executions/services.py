@@ -12,8 +12,6 @@ from executions.models import ExecutionStatus, Flow, FlowExecution, FlowVersion
 from executions.schemas import FlowDefinition
 from executions.serializers import execution_answer
 from flowplatform.accounts.actors import Actor
-from flowplatform.encoding import encode
-from flowplatform.idempotency.services import RequestKey, once
 from flowplatform.transactions import retried_transaction
 from notifications import publish
 
@@ -71,12 +69,6 @@ def queue_execution(*, actor: Actor, flow: Flow, input: dict[str, Any]) -> FlowE
     )
     _publish_change("flow_execution.created", execution)
     return execution
-
-
-@retried_transaction
-def queue_execution_once(*, actor: Actor, flow: Flow, input: dict[str, Any], key: RequestKey | None) -> bytes:
-    """Queue an execution, once per key, and return the answer, encoded."""
-    return once(key, lambda: encode(execution_answer(queue_execution(actor=actor, flow=flow, input=input))))
 
 
 @retried_transaction

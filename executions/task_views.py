@@ -22,6 +22,7 @@ from executions.task_statuses import record_task_statuses
 from flowplatform import metrics
 from flowplatform.accounts.models import OrganizationQuerySet, Scope
 from flowplatform.accounts.views import OrganizationViewSet, TrustingViewSet
+from flowplatform.idempotency.services import answered_once
 from flowplatform.idempotency.views import request_key
 from flowplatform.openapi import IDEMPOTENCY_KEY, query_parameters
 
@@ -117,7 +118,7 @@ class TaskExecutionViewSet(OfExecutionViewSet[TaskExecution]):
     @extend_schema(
         operation_id="edit_task_execution",
         summary="Edit a task execution",
-        parameters=query_parameters(schemas.EditQuery),
+        parameters=[*query_parameters(schemas.EditQuery), IDEMPOTENCY_KEY],
         request=schemas.TaskExecutionEdit,
         responses={200: answers.TaskExecutionAnswer, 409: CHANGED_MEANWHILE},
         tags=["task executions"],
@@ -134,10 +135,15 @@ class TaskExecutionViewSet(OfExecutionViewSet[TaskExecution]):
         if attempt is None:
             raise NotFound
         self.require_writer(attempt.organization_id, Scope.EXECUTIONS_WRITE)
-        attempt = edit_task_execution(
-            actor=self.actor, execution_id=attempt.flow_execution_id, edit=edit, execute_flow=query.execute_flow
-        )
-        return Response(_task_execution(attempt))
+        execution_id = attempt.flow_execution_id
+
+        def answer() -> dict[str, Any]:
+            edited = edit_task_execution(
+                actor=self.actor, execution_id=execution_id, edit=edit, execute_flow=query.execute_flow
+            )
+            return _task_execution(edited)
+
+        return Response(answered_once(request_key(request, self.actor), answer))
 
     @extend_schema(
         operation_id="list_task_executions",

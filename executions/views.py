@@ -1,5 +1,7 @@
 """The API of flows and their executions: validate, scope, call, answer."""
 
+from typing import Any
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -16,12 +18,13 @@ from executions.services import (
     change_execution_status,
     create_flow,
     delete_execution,
-    queue_execution_once,
+    queue_execution,
     replace_definition,
     request_cancel,
 )
 from flowplatform.accounts.models import Scope
 from flowplatform.accounts.views import OrganizationViewSet
+from flowplatform.idempotency.services import answered_once
 from flowplatform.idempotency.views import request_key
 from flowplatform.openapi import IDEMPOTENCY_KEY, ORGANIZATION, query_parameters
 
@@ -48,7 +51,7 @@ class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
     @extend_schema(
         operation_id="create_flow",
         summary="Register a flow",
-        parameters=[ORGANIZATION],
+        parameters=[ORGANIZATION, IDEMPOTENCY_KEY],
         request=schemas.FlowBody,
         responses={201: answers.FlowAnswer, 400: INVALID_DEFINITION},
         tags=["flows"],
@@ -58,14 +61,18 @@ class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
         organization_id = self.organization_for_new()
         self.require_writer(organization_id, Scope.EXECUTIONS_WRITE)
         body = self.body(schemas.FlowBody)
-        flow = create_flow(
-            actor=self.actor,
-            organization_id=organization_id,
-            display_name=body.display_name,
-            description=body.description,
-            definition=body.definition,
-        )
-        return Response(answers.FlowAnswer.of(flow), status=201)
+
+        def answer() -> dict[str, Any]:
+            flow = create_flow(
+                actor=self.actor,
+                organization_id=organization_id,
+                display_name=body.display_name,
+                description=body.description,
+                definition=body.definition,
+            )
+            return answers.FlowAnswer.of(flow)
+
+        return Response(answered_once(request_key(request, self.actor), answer), status=201)
 
     @extend_schema(
         operation_id="get_flow",
@@ -84,6 +91,7 @@ class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
     @extend_schema(
         operation_id="replace_flow_definition",
         summary="Add a version",
+        parameters=[IDEMPOTENCY_KEY],
         request=schemas.DefinitionBody,
         responses={200: answers.FlowAnswer, 400: INVALID_DEFINITION},
         tags=["flows"],
@@ -93,8 +101,11 @@ class FlowViewSet(OrganizationViewSet[Flow, FlowQuerySet]):
         flow = self.row_or_404("flow_id")
         self.require_writer(flow.organization_id, Scope.EXECUTIONS_WRITE)
         body = self.body(schemas.DefinitionBody)
-        flow = replace_definition(actor=self.actor, flow=flow, definition=body.definition)
-        return Response(answers.FlowAnswer.of(flow))
+
+        def answer() -> dict[str, Any]:
+            return answers.FlowAnswer.of(replace_definition(actor=self.actor, flow=flow, definition=body.definition))
+
+        return Response(answered_once(request_key(request, self.actor), answer))
 
 
 class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuerySet]):
@@ -133,8 +144,11 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
         if flow is None:
             raise NotFound
         self.require_writer(flow.organization_id, Scope.EXECUTIONS_WRITE)
-        key = request_key(request, self.actor)
-        return Response(queue_execution_once(actor=self.actor, flow=flow, input=body.input, key=key), status=201)
+
+        def answer() -> dict[str, Any]:
+            return answers.execution_answer(queue_execution(actor=self.actor, flow=flow, input=body.input))
+
+        return Response(answered_once(request_key(request, self.actor), answer), status=201)
 
     @extend_schema(
         operation_id="get_flow_execution",
@@ -177,7 +191,7 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
         operation_id="execute_flow_execution",
         summary="Execute again",
         request=None,
-        parameters=query_parameters(schemas.ExecuteQuery),
+        parameters=[*query_parameters(schemas.ExecuteQuery), IDEMPOTENCY_KEY],
         responses={204: None, 409: BEING_CANCELLED},
         tags=["flow executions"],
     )
@@ -186,7 +200,11 @@ class FlowExecutionViewSet(OrganizationViewSet[FlowExecution, FlowExecutionQuery
         query = self.query(schemas.ExecuteQuery)
         execution = self.row_or_404("flow_execution_id", lambda rows: rows.alive())
         self.require_writer(execution.organization_id, Scope.EXECUTIONS_WRITE)
-        execute_again(actor=self.actor, execution_id=execution.pk, only_stale=query.only_stale)
+
+        def answer() -> None:
+            execute_again(actor=self.actor, execution_id=execution.pk, only_stale=query.only_stale)
+
+        answered_once(request_key(request, self.actor, has_body=False), answer)
         return Response(status=204)
 
     @extend_schema(

@@ -45,6 +45,10 @@ class Conflict(exceptions.APIException):
         self.details = details
 
 
+class InFlight(Conflict):
+    """409 with `Retry-After`: the first request of the same `Idempotency-Key` is still at work."""
+
+
 class Unavailable(exceptions.APIException):
     """503: the database or a connection to it is not to be had; nothing was written."""
 
@@ -188,6 +192,8 @@ def _headers(exc: exceptions.APIException) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if exc.status_code == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(exc, InFlight):
+        headers["Retry-After"] = "1"  # no other conflict passes by itself, which is how clients know this one
     if isinstance(exc, exceptions.Throttled):
         headers["Retry-After"] = str(_wait(exc))
     return headers

@@ -18,6 +18,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowplatform import draining
 from flowplatform.bodies import (
     BODY_SECONDS,
     LINGER_BYTES,
@@ -68,6 +69,8 @@ class WebApplication:
         loop = answered.get_loop()
         try:
             with answer_of(self._application, environ) as answer:
+                if draining.has_begun():
+                    answer.headers.append(("Connection", "close"))
                 if answer.is_streamed:
                     _stream(answer, protocol, loop, client)
                 else:

@@ -7,6 +7,7 @@ database connection.
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer  # what `Granian` is, by the name that has a type
 
-from flowplatform import checks, env, processes, role
+from flowplatform import checks, draining, env, processes, role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,9 +87,19 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def server_of(given: argparse.Namespace) -> MPServer:
+class Server(MPServer):
+    """granian, which gives connections up before it closes them."""
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Drain, then end the processes; requests that are being answered get a few seconds."""
+        draining.begin()
+        time.sleep(draining.DRAIN_SECONDS)
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]
+
+
+def server_of(given: argparse.Namespace) -> Server:
     """Return the server as the command line asks for it."""
-    return MPServer(
+    return Server(
         target=f"flowplatform.web:{'proxied' if given.behind_proxy else 'direct'}_target",
         factory=True,
         address=given.bind,

@@ -31,6 +31,7 @@ FOUNDATION = frozenset(
         "bodies",
         "current_request",
         "cursors",
+        "draining",
         "embedded",
         "encoding",
         "env",

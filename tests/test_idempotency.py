@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -10,13 +11,13 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from executions.models import FlowExecution, TaskStatus
+from executions.models import Flow, FlowExecution, TaskStatus
 from flowplatform.accounts.models import Organization
 from flowplatform.idempotency.models import IdempotencyKey
 from flowplatform.idempotency.services import RequestKey, once, prune_keys
 from notifications.models import Event
 from tags.models import TaskTag
-from tests.builders import Api, error_of, make_execution, make_flow, make_organization, make_token, statuses
+from tests.builders import Api, definition, error_of, make_execution, make_flow, make_organization, make_token, statuses
 from tests.conftest import Platform
 
 
@@ -67,6 +68,46 @@ def test_an_execution_is_queued_once_per_key(worker: Api, execution: FlowExecuti
     assert queue("b").content != first.content
     assert FlowExecution.objects.count() == 3
     assert Event.objects.filter(type="flow_execution.created").count() == 3
+
+
+def test_flows_and_their_versions_are_made_once_per_key(worker: Api) -> None:
+    def twice(method: str, path: str, body: Any) -> Any:
+        first, second = (worker(method, path, body, **{"Idempotency-Key": method}) for _ in range(2))
+        assert first.status_code == second.status_code == (201 if method == "POST" else 200)
+        assert first.content == second.content
+        return first.json()
+
+    flow = twice("POST", "/api/flows", {"display_name": "Invoices", "definition": definition("extract")})
+    assert Flow.objects.get(display_name="Invoices").version == 1
+    path = f"/api/flows/{flow['id']}/definition"
+    assert twice("PUT", path, {"definition": definition("extract", "classify")})["version"] == 2
+    assert Flow.objects.get(pk=flow["id"]).version == 2
+
+
+def test_an_execution_is_executed_again_once_per_key_and_query(worker: Api, execution: FlowExecution) -> None:
+    report(worker, execution, "a")
+    path = f"/api/flow-executions/{execution.pk}/execute"
+
+    def execute(query: str = "") -> int:
+        return worker.post(f"{path}{query}", None, **{"Idempotency-Key": "again"}).status_code
+
+    assert [execute(), execute()] == [204, 204]
+    assert TaskStatus.objects.filter(flow_execution=execution, status="queued").count() == 1
+    assert execute("?only_stale=true") == 422
+
+
+def test_an_edit_whose_answer_was_lost_is_made_once_and_answered_again(worker: Api, execution: FlowExecution) -> None:
+    report = {"flow_execution_id": str(execution.pk), "task_name": "extract", "task_execution_idx": 0}
+    read = worker.post("/api/task-executions", {**report, "processing_status": "completed", "output": 1}).json()
+    edit = read | {"output": 2}  # as it was read, with a change
+
+    def send(key: str) -> httpx.Response:
+        return worker("PUT", "/api/task-executions", edit, **{"Idempotency-Key": key})  # type: ignore[return-value]
+
+    first, again, another = send("a"), send("a"), send("b")
+    assert (first.status_code, again.content) == (200, first.content)
+    assert another.status_code == 409
+    assert "Retry-After" not in another.headers
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
@@ -135,6 +176,7 @@ def test_while_the_first_is_running_the_second_is_409_and_then_it_replays(platfo
     assert running.wait(10)
     busy = client.post(path, json=body)
     assert (busy.status_code, busy.json()["error"]["code"]) == (409, "conflict")
+    assert busy.headers["Retry-After"] == "1"
     finish.set()
     first.join()
     assert client.post(path, json=body).json() == []

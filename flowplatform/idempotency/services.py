@@ -11,8 +11,10 @@ from django.db import connection
 from django.utils import timezone
 
 from flowplatform import metrics
-from flowplatform.errors import Conflict, Unprocessable
+from flowplatform.encoding import encode
+from flowplatform.errors import InFlight, Unprocessable
 from flowplatform.idempotency.models import IdempotencyKey
+from flowplatform.transactions import retried_transaction
 
 KEPT = timedelta(hours=24)
 MAX_LENGTH = 255
@@ -61,6 +63,12 @@ def once(request: RequestKey | None, write: Callable[[], bytes]) -> bytes:
     return answer
 
 
+@retried_transaction
+def answered_once(request: RequestKey | None, answer: Callable[[], Any]) -> bytes:
+    """Return, encoded, what `answer` returns when it has written, or what it returned to the first such request."""
+    return once(request, lambda: encode(answer()))
+
+
 def _lock(request: RequestKey) -> None:
     """Hold the key until the end of the transaction. Waiting for the first request would only make it two that hang."""
     number = int.from_bytes(hashlib.sha256(f"{request.owner}\0{request.key}".encode()).digest()[:8], signed=True)
@@ -68,7 +76,7 @@ def _lock(request: RequestKey) -> None:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [number])
         (free,) = cursor.fetchone()
     if not free:
-        raise Conflict("A request with this Idempotency-Key is running; ask again in a moment.")
+        raise InFlight("A request with this Idempotency-Key is running; ask again in a moment.")
 
 
 def prune_keys() -> int:

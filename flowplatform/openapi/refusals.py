@@ -141,7 +141,7 @@ _DESCRIPTIONS = {
     "401": "No valid credential: it is missing, malformed, expired or revoked.",
     "403": "A valid credential that may not do this, or a session without its CSRF token.",
     "404": "No such row for this organization, or it is deleted.",
-    "409": "The first request with this key is still running.",
+    "409": "The first request with this key is still running; this 409 alone has `Retry-After`.",
     "413": "The body is over 1 MiB.",
     "415": "The body is not `application/json` by its type.",
     "429": "More than the token, its organization or its address may ask for. Nothing was done.",

@@ -60,14 +60,3 @@ def test_it_names_every_error_with_its_status_and_every_exit_code() -> None:
     assert {name for name in there if f"`{name}`" not in README} == set()
     codes = {value for name, value in vars(exits).items() if name.isupper()}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)} == codes - {exits.BUG}
-
-
-def test_it_names_what_is_not_repeated() -> None:
-    told = README[README.index("What would be done twice") : README.index("is sent again only if")]
-    named = set(re.findall(r"`(\w+)\.(\w+)`", told))
-    parts = {"flows": resources.Flows, "executions": resources.Executions, "task_executions": resources.TaskExecutions}
-    methods = [(part, name, method) for part, cls in parts.items() for name, method in vars(cls).items()]
-    once = {
-        (part, name) for part, name, method in methods if "not sent again" in (getattr(method, "__doc__", "") or "")
-    }
-    assert named == once

@@ -13,6 +13,7 @@ from flowplatform_client.reporter import Reporter, described
 
 from executions.reruns import execute_again
 from tests.builders import make_actor, make_token
+from tests.client.conftest import Asker
 from tests.client.reporting import Run
 from tests.conftest import Platform
 
@@ -209,6 +210,27 @@ def test_async_with_does_the_same(run: Run, reporter: Reporter) -> None:
     asyncio.run(work())
     assert reporter.flush(SECONDS)
     assert [attempt.output for attempt in run.attempts("extract")] == [[1]]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_executions_of_both_clients_have_tasks(
+    run: Run, platform: Platform, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWPLATFORM_SPOOL", str(tmp_path))
+    ask = Asker(kind, platform.url, run.token)
+    execution = ask(lambda mine: mine.executions.get(run.id))
+    with execution.task("extract") as task:
+        task.output = [1]
+    [listed] = ask(lambda mine: mine.executions.list(execution.flow_id))
+    with listed.task("classify"):
+        pass
+    for one in (execution, listed):
+        assert one.reporter().flush(SECONDS)
+        one.reporter().close()
+    ask.close()
+    assert listed == execution
+    assert listed.platform is ask.platform
+    assert run.states() == {"extract": "completed", "classify": "completed"}
 
 
 @pytest.mark.parametrize(

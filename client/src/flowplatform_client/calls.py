@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from enum import Enum
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
@@ -20,14 +19,6 @@ U = TypeVar("U")
 Id = str | UUID
 
 MAX_BODY_BYTES = 1024 * 1024  # the contract's
-
-
-class Repeat(Enum):
-    """When a request may be sent a second time."""
-
-    ALWAYS = "reads, and writes that come to the same when they are done twice"
-    KEYED = "writes that the server does once for each Idempotency-Key"
-    UNLESS_DONE = "writes that would be done twice: only if the first one surely was not done"
 
 
 @dataclass(frozen=True)
@@ -62,14 +53,17 @@ def new_key() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Call(Generic[T]):
-    """One request of the API. `read` makes the result from a good answer; `key` is the same for every attempt."""
+    """One request of the API. `read` makes the result from a good answer.
+
+    Every one may be sent again: it changes nothing, or comes to the same when it is done twice, or is done once for its
+    `key`, the Idempotency-Key of all its attempts.
+    """
 
     method: str
     path: str
     read: Callable[[Answer], T]
     query: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
-    repeat: Repeat = Repeat.ALWAYS
     key: str | None = None
 
     @property
@@ -124,7 +118,6 @@ class Call(Generic[T]):
             read=lambda answer: change(self.read(answer)),
             query=self.query,
             body=self.body,
-            repeat=self.repeat,
             key=self.key,
         )
 

@@ -176,7 +176,7 @@ class AsyncFlowPlatform(_Client):
             self.address, timeout=timeout, retries=retries or RetryPolicy(), connections=connections, on_wait=on_wait
         )
         self.flows = resources.AsyncFlows(self._driver)
-        self.executions = resources.AsyncExecutions(self._driver)
+        self.executions = resources.AsyncExecutions(self._driver, self)
         self.statuses = resources.AsyncStatuses(self._driver)
         self.task_executions = resources.AsyncTaskExecutions(self._driver)
         self.task_outputs = resources.AsyncTaskOutputs(self._driver)

@@ -1,7 +1,8 @@
 """Every request of the API as a function that describes it. The clients send them; see `resources`.
 
-What is here is written once for the synchronous and the asynchronous client: parameters, documentation, whether a
-request may be repeated, and how its answer is read.
+What is here is written once for the synchronous and the asynchronous client: parameters, documentation, and how an
+answer is read. `idempotency_key` is for whoever may ask again with a call of its own, such as a program that is
+started once more: for 24 hours the server does once what has the same key. Without one every call has its own.
 """
 
 import json
@@ -11,7 +12,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from flowplatform_client.calls import Answer, Call, Id, Repeat, new_key, path
+from flowplatform_client.calls import Answer, Call, Id, new_key, path
 from flowplatform_client.models import (
     Event,
     EventPage,
@@ -54,14 +55,20 @@ UNSET = _Unset()
 # --- Flows ----------------------------------------------------------------------------------------------------------
 
 
-def create_flow(display_name: str, definition: Mapping[str, Any], *, description: str = "") -> Call[Flow]:
+def create_flow(
+    display_name: str,
+    definition: Mapping[str, Any],
+    *,
+    description: str = "",
+    idempotency_key: str | None = None,
+) -> Call[Flow]:
     """Register a flow with its first version.
 
     `definition` is `{"tasks": [{"name", "title"?, "depends_on"?: [names]}]}`. Raises `InvalidDefinitionError` where
-    names are not unique or dependencies not known and free of circles. If the answer is lost it is not sent again.
+    names are not unique or dependencies not known and free of circles.
     """
     body = {"display_name": display_name, "description": description, "definition": definition}
-    return _write("POST", path("flows"), _one(Flow), body, Repeat.UNLESS_DONE)
+    return _write("POST", path("flows"), _one(Flow), body, key=idempotency_key)
 
 
 def get_flow(flow_id: Id, *, version: int | None = None) -> Call[Flow]:
@@ -74,11 +81,10 @@ def list_flows(*, page_size: int = 20) -> Call[Page[Flow]]:
     return _numbered(path("flows"), Flow, {"page_size": page_size})
 
 
-def define_flow(flow_id: Id, definition: Mapping[str, Any]) -> Call[Flow]:
-    """Add a version to a flow; executions that exist keep theirs. If the answer is lost it is not sent again."""
-    return _write(
-        "PUT", path("flows", flow_id, "definition"), _one(Flow), {"definition": definition}, Repeat.UNLESS_DONE
-    )
+def define_flow(flow_id: Id, definition: Mapping[str, Any], *, idempotency_key: str | None = None) -> Call[Flow]:
+    """Add a version to a flow; executions that exist keep theirs."""
+    body = {"definition": definition}
+    return _write("PUT", path("flows", flow_id, "definition"), _one(Flow), body, key=idempotency_key)
 
 
 def ensure_flow(display_name: str, definition: Mapping[str, Any], *, description: str = "") -> Steps[Flow]:
@@ -108,18 +114,9 @@ def ensure_flow(display_name: str, definition: Mapping[str, Any], *, description
 def create_execution(
     flow_id: Id, input: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
 ) -> Call[Execution]:
-    """Queue an execution of the flow's newest version. If the answer is lost it is not sent again without a key.
-
-    With a key it is done once: for 24 hours everybody who asks with it gets the same execution.
-    """
-    return Call(
-        method="POST",
-        path=path("flow-executions"),
-        read=_one(Execution),
-        body={"flow_id": str(flow_id), "input": input or {}},
-        repeat=Repeat.UNLESS_DONE if idempotency_key is None else Repeat.KEYED,
-        key=idempotency_key or new_key(),
-    )
+    """Queue an execution of the flow's newest version. Whoever asks with the same key gets the same execution."""
+    body = {"flow_id": str(flow_id), "input": input or {}}
+    return _write("POST", path("flow-executions"), _one(Execution), body, key=idempotency_key)
 
 
 def get_execution(execution_id: Id) -> Call[Execution]:
@@ -176,25 +173,14 @@ def cancel_execution(execution_id: Id) -> Call[None]:
 
 def set_execution_status(execution_id: Id, status: str) -> Call[Execution]:
     """Say how the execution as a whole goes. The statuses of its tasks never change it."""
-    return Call(
-        method="PATCH",
-        path=path("flow-executions", execution_id, "status"),
-        read=_one(Execution),
-        query={"status": status},
-        key=new_key(),
-    )
+    where = path("flow-executions", execution_id, "status")
+    return _write("PATCH", where, _one(Execution), query={"status": status})
 
 
-def execute_again(execution_id: Id, *, only_stale: bool = False) -> Call[None]:
-    """Queue the tasks that have reported again, or only the stale ones. If the answer is lost it is not sent again."""
-    return Call(
-        method="POST",
-        path=path("flow-executions", execution_id, "execute"),
-        read=_nothing,
-        query={"only_stale": only_stale},
-        repeat=Repeat.UNLESS_DONE,
-        key=new_key(),
-    )
+def execute_again(execution_id: Id, *, only_stale: bool = False, idempotency_key: str | None = None) -> Call[None]:
+    """Queue the tasks that have reported again, or only the stale ones."""
+    where = path("flow-executions", execution_id, "execute")
+    return _write("POST", where, _nothing, query={"only_stale": only_stale}, key=idempotency_key)
 
 
 # --- Statuses -------------------------------------------------------------------------------------------------------
@@ -205,18 +191,11 @@ def add_statuses(
 ) -> Call[list[TaskStatus]]:
     """Report 1 to 100 statuses, pairs of a task's name and its status: in order, all or none, and once.
 
-    A key makes that hold over several calls: with the same one the same batch is not written again for 24 hours. Raises
-    `BadRequestError` where the flow's version does not define a task.
+    Raises `BadRequestError` where the flow's version does not define a task.
     """
-    statuses = [{"task_name": name, "status": status} for name, status in updates]
-    return Call(
-        method="POST",
-        path=path("flow-executions", execution_id, "task-status"),
-        read=_many(TaskStatus),
-        body={"statuses": statuses},
-        repeat=Repeat.KEYED,
-        key=idempotency_key or new_key(),
-    )
+    body = {"statuses": [{"task_name": name, "status": status} for name, status in updates]}
+    where = path("flow-executions", execution_id, "task-status")
+    return _write("POST", where, _many(TaskStatus), body, key=idempotency_key)
 
 
 def list_statuses(execution_id: Id, *, task_name: str | None = None, page_size: int = 1000) -> Call[Page[TaskStatus]]:
@@ -258,26 +237,21 @@ def put_task_execution(
     return _write("POST", path("task-executions"), _one(TaskExecution), _given(body))
 
 
-def edit_task_execution(task_execution: TaskExecution, *, execute_flow: bool = False) -> Call[TaskExecution]:
+def edit_task_execution(
+    task_execution: TaskExecution, *, execute_flow: bool = False, idempotency_key: str | None = None
+) -> Call[TaskExecution]:
     """Replace what a task execution holds by the one given: one that was read, with `dataclasses.replace`.
 
     Everything downstream becomes stale, and is queued again with `execute_flow`. Raises `ConflictError` if somebody
-    changed it since it was read. If the answer is lost it is not sent again.
+    changed it since it was read.
     """
     changed = asdict(task_execution)
     for ignored in ("tags", "created_at", "modified_by", "edited_status", "stale_status"):
         del changed[ignored]
     for time in ("updated_at", "started_at", "completed_at"):
         changed[time] = _time(changed[time])
-    return Call(
-        method="PUT",
-        path=path("task-executions"),
-        read=_one(TaskExecution),
-        query={"execute_flow": execute_flow},
-        body=changed,
-        repeat=Repeat.UNLESS_DONE,
-        key=new_key(),
-    )
+    query = {"execute_flow": execute_flow}
+    return _write("PUT", path("task-executions"), _one(TaskExecution), changed, query=query, key=idempotency_key)
 
 
 def get_task_execution(task_execution_id: Id) -> Call[TaskExecution]:
@@ -330,14 +304,11 @@ def change_tags(
     body: dict[str, Any] = {"tags": [asdict(change) for change in changes]}
     if seen := [asdict(one) for one in expected]:
         body["expected"] = seen
-    return Call(
-        method="PATCH",
-        path=path("task-tags"),
-        read=lambda answer: [outcome["status"] for outcome in _json(answer)["tags"]],
-        body=body,
-        repeat=Repeat.KEYED,
-        key=idempotency_key or new_key(),
-    )
+
+    def outcomes(answer: Answer) -> list[TagOutcome]:
+        return [outcome["status"] for outcome in _json(answer)["tags"]]
+
+    return _write("PATCH", path("task-tags"), outcomes, body, key=idempotency_key)
 
 
 def add_tag(execution_id: Id, task_name: str, tag: str, tag_type: str, *, metadata: Any = None) -> Call[TagOutcome]:
@@ -425,10 +396,16 @@ def _event_page(answer: Answer) -> EventPage:
 
 
 def _write(
-    method: str, where: str, read: Callable[[Answer], T], body: Any = None, repeat: Repeat = Repeat.ALWAYS
+    method: str,
+    where: str,
+    read: Callable[[Answer], T],
+    body: Any = None,
+    *,
+    query: Mapping[str, Any] | None = None,
+    key: str | None = None,
 ) -> Call[T]:
-    """Return a write. All of them carry a key; the server looks at it only for batches of statuses and tags."""
-    return Call(method=method, path=where, read=read, body=body, repeat=repeat, key=new_key())
+    """Return a write. All carry a key; the server looks at it wherever the same write twice would be two."""
+    return Call(method=method, path=where, read=read, query=query or {}, body=body, key=key or new_key())
 
 
 def _json(answer: Answer) -> Any:

@@ -20,8 +20,8 @@ class ConfigurationError(FlowPlatformError):
 class ConnectionFailedError(FlowPlatformError):
     """No usable answer, after as many attempts as the call was allowed.
 
-    `may_have_arrived` says whether the server may have done what was asked: a write that could be done twice is not
-    sent again once it has left.
+    `may_have_arrived` says whether the server may have done what was asked. To ask again without doing it twice, give
+    both calls the same `idempotency_key`.
     """
 
     def __init__(self, message: str, *, may_have_arrived: bool = False) -> None:
@@ -146,7 +146,7 @@ class UnavailableError(ServerError):
 
     @property
     def may_have_been_written(self) -> bool:
-        """Whether the server does not know what became of the write; otherwise nothing was written."""
+        """Whether the server does not know what became of the last attempt at the write."""
         return self.details == WRITTEN_UNKNOWN
 
 

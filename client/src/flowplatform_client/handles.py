@@ -1,29 +1,34 @@
 """An execution as `platform.executions` returns it: its fields, and what can be done with it."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flowplatform_client.models import Execution
 
 if TYPE_CHECKING:
-    from flowplatform_client.client import FlowPlatform
+    from flowplatform_client.client import AsyncFlowPlatform, FlowPlatform
     from flowplatform_client.reporter import Reporter, Task
 
+Client = TypeVar("Client", bound="FlowPlatform | AsyncFlowPlatform")
 
-class ExecutionHandle(Execution):
-    """An execution that knows its platform. The fields stay as they were when it was read."""
 
-    _platform: "FlowPlatform"
+class ExecutionHandle(Execution, Generic[Client]):
+    """An execution that knows its platform. The fields stay as they were when it was read.
+
+    Both clients return it: to report takes no waiting, so there is nothing to await.
+    """
+
+    _platform: Client
 
     @classmethod
-    def of(cls, execution: Execution, platform: "FlowPlatform") -> "ExecutionHandle":
+    def of(cls, execution: Execution, platform: Client) -> "ExecutionHandle[Client]":
         """Return the handle of an execution."""
         handle = cls(**vars(execution))
         object.__setattr__(handle, "_platform", platform)  # not a field: it does not count when executions are compared
         return handle
 
     @property
-    def platform(self) -> "FlowPlatform":
+    def platform(self) -> Client:
         """The client that it came from."""
         return self._platform
 

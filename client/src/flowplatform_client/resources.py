@@ -17,7 +17,10 @@ from flowplatform_client.models import Execution
 from flowplatform_client.pages import AsyncPages, Page, Pages, changed
 
 if TYPE_CHECKING:
-    from flowplatform_client.client import FlowPlatform
+    from flowplatform_client.client import AsyncFlowPlatform, FlowPlatform
+
+    Handle = ExecutionHandle[FlowPlatform]
+    AsyncHandle = ExecutionHandle[AsyncFlowPlatform]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,23 +94,40 @@ def _async_steps(
 
 def _handle(
     describe: Callable[P, Call[Execution]],
-) -> Callable[Concatenate["Executions", P], ExecutionHandle]:
+) -> Callable[Concatenate["Executions", P], "Handle"]:
     @wraps(describe)
-    def method(self: "Executions", /, *args: P.args, **kwargs: P.kwargs) -> ExecutionHandle:
-        return ExecutionHandle.of(self._driver.send(describe(*args, **kwargs)), self._platform)
+    def method(self: "Executions", /, *args: P.args, **kwargs: P.kwargs) -> "Handle":
+        return self._driver.send(describe(*args, **kwargs).then(self._of_ours))
 
     return method
 
 
 def _handles(
     describe: Callable[P, Call[Page[Execution]]],
-) -> Callable[Concatenate["Executions", P], Pages[ExecutionHandle]]:
+) -> Callable[Concatenate["Executions", P], Pages["Handle"]]:
     @wraps(describe)
-    def method(self: "Executions", /, *args: P.args, **kwargs: P.kwargs) -> Pages[ExecutionHandle]:
-        def handle(execution: Execution) -> ExecutionHandle:
-            return ExecutionHandle.of(execution, self._platform)
+    def method(self: "Executions", /, *args: P.args, **kwargs: P.kwargs) -> Pages["Handle"]:
+        return Pages(self._driver, changed(describe(*args, **kwargs), self._of_ours))
 
-        return Pages(self._driver, changed(describe(*args, **kwargs), handle))
+    return method
+
+
+def _async_handle(
+    describe: Callable[P, Call[Execution]],
+) -> Callable[Concatenate["AsyncExecutions", P], Coroutine[Any, Any, "AsyncHandle"]]:
+    @wraps(describe)
+    async def method(self: "AsyncExecutions", /, *args: P.args, **kwargs: P.kwargs) -> "AsyncHandle":
+        return await self._driver.send(describe(*args, **kwargs).then(self._of_ours))
+
+    return method
+
+
+def _async_handles(
+    describe: Callable[P, Call[Page[Execution]]],
+) -> Callable[Concatenate["AsyncExecutions", P], AsyncPages["AsyncHandle"]]:
+    @wraps(describe)
+    def method(self: "AsyncExecutions", /, *args: P.args, **kwargs: P.kwargs) -> AsyncPages["AsyncHandle"]:
+        return AsyncPages(self._driver, changed(describe(*args, **kwargs), self._of_ours))
 
     return method
 
@@ -128,6 +148,9 @@ class Executions(Resource):
     def __init__(self, driver: SyncDriver, platform: "FlowPlatform") -> None:
         super().__init__(driver)
         self._platform = platform
+
+    def _of_ours(self, execution: Execution) -> "Handle":
+        return ExecutionHandle.of(execution, self._platform)
 
     create = _handle(endpoints.create_execution)
     get = _handle(endpoints.get_execution)
@@ -189,14 +212,21 @@ class AsyncFlows(AsyncResource):
 
 
 class AsyncExecutions(AsyncResource):
-    """`platform.executions`."""
+    """`platform.executions`. What it returns are handles."""
 
-    create = _async_call(endpoints.create_execution)
-    get = _async_call(endpoints.get_execution)
-    list = _async_pages(endpoints.list_executions)
+    def __init__(self, driver: AsyncDriver, platform: "AsyncFlowPlatform") -> None:
+        super().__init__(driver)
+        self._platform = platform
+
+    def _of_ours(self, execution: Execution) -> "AsyncHandle":
+        return ExecutionHandle.of(execution, self._platform)
+
+    create = _async_handle(endpoints.create_execution)
+    get = _async_handle(endpoints.get_execution)
+    list = _async_handles(endpoints.list_executions)
     cancel = _async_call(endpoints.cancel_execution)
     delete = _async_call(endpoints.delete_execution)
-    set_status = _async_call(endpoints.set_execution_status)
+    set_status = _async_handle(endpoints.set_execution_status)
     execute = _async_call(endpoints.execute_again)
 
 

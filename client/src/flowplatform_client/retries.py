@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar
 
-from flowplatform_client.calls import Answer, Call, Lost, Outcome, Repeat, refusal, retry_after
-from flowplatform_client.errors import ConnectionFailedError, UnavailableError
+from flowplatform_client.calls import Answer, Call, Lost, Outcome, refusal, retry_after
+from flowplatform_client.errors import ConnectionFailedError
 
 T = TypeVar("T")
 
@@ -89,42 +89,28 @@ def course(call: Call[T], url: str, policy: RetryPolicy, on_wait: OnWait) -> Cou
         server_errors += _is_bug(outcome)
         pause = policy.pause(attempts - 1, _asked_for(outcome))
         is_over = attempts >= policy.attempts or time.monotonic() + pause > deadline
-        if is_over or server_errors >= policy.server_error_attempts or not _may_pass(call, outcome):
+        if is_over or server_errors >= policy.server_error_attempts or not _may_pass(outcome):
             return _end(call, url, outcome)
         if attempts == 1:
             on_wait(_reason(call, url, outcome))
         yield Pause(pause)
 
 
-def _may_pass(call: Call[T], outcome: Outcome) -> bool:
-    """Say whether the same request may fare better in a moment, and does no harm if it was done already."""
-    repeatable = call.repeat is not Repeat.UNLESS_DONE
+def _may_pass(outcome: Outcome) -> bool:
+    """Say whether the same request may fare better in a moment."""
     if isinstance(outcome, Lost):
-        return repeatable or not outcome.was_sent
+        return True
     match outcome.status:
         case HTTPStatus.REQUEST_TIMEOUT | HTTPStatus.TOO_MANY_REQUESTS:
-            return True  # refused before anything was done
-        case HTTPStatus.SERVICE_UNAVAILABLE:
-            return repeatable or _nothing_was_written(outcome)
-        case HTTPStatus.CONFLICT:
-            return call.repeat is Repeat.KEYED and _is_in_flight(call, outcome)
+            return True
+        case HTTPStatus.CONFLICT:  # our own earlier attempt is still at work; all others are decided
+            return retry_after(outcome) is not None
         case status:
-            return repeatable and status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            return status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _is_bug(outcome: Outcome) -> bool:
     return isinstance(outcome, Answer) and outcome.status == HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def _nothing_was_written(answer: Answer) -> bool:
-    """Say whether a 503 keeps the contract's promise: it is one of Flow Platform, and not one in doubt."""
-    error = refusal(answer, "", "")
-    return isinstance(error, UnavailableError) and error.code == "unavailable" and not error.may_have_been_written
-
-
-def _is_in_flight(call: Call[T], answer: Answer) -> bool:
-    """Say whether a 409 is about our own earlier attempt; the others tell in their details who was faster."""
-    return refusal(answer, call.method, "").details is None
 
 
 def _asked_for(outcome: Outcome) -> float:
@@ -135,10 +121,7 @@ def _end(call: Call[T], url: str, outcome: Outcome) -> T:
     """Return the result, or raise what the last attempt came to."""
     if isinstance(outcome, Answer):
         return call.result(outcome, url)
-    if outcome.was_sent and call.repeat is Repeat.UNLESS_DONE:
-        text = f"{call.method} {url} may or may not have arrived: {outcome.reason}"
-    else:
-        text = f"{call.method} {url} got no answer: {outcome.reason}"
+    text = f"{call.method} {url} got no answer: {outcome.reason}"
     raise ConnectionFailedError(text, may_have_arrived=outcome.was_sent)
 
 

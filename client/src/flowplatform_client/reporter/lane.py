@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowplatform_client.calls import Answer, Call, Repeat, path
+from flowplatform_client.calls import Answer, Call, path
 from flowplatform_client.endpoints import list_task_executions
 from flowplatform_client.errors import (
     ApiError,
@@ -154,8 +154,7 @@ class Lane:
 
     def _call(self, method: str, what: str, execution_id: str | None = None, **rest: Any) -> Call[None]:
         where = path("flow-executions", execution_id or self._execution_id, what)
-        repeat = Repeat.KEYED if "key" in rest else Repeat.ALWAYS
-        return Call(method=method, path=where, read=_is_an_answer, repeat=repeat, **rest)
+        return Call(method=method, path=where, read=_is_an_answer, **rest)
 
     def _attempt_call(self, attempt: AttemptRecord, *, without_documents: bool) -> Call[None]:
         says = {name: value for name, value in attempt.says.items() if not (without_documents and name in _DOCUMENTS)}
