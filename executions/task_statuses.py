@@ -7,8 +7,8 @@ each other run in no promised order. So per task the newest position, the derive
 agree.
 
 The statement is its own transaction: one way to the database and back. It also asks whether the token still holds.
-Where that is not so, or the execution is deleted or has stale tasks, it writes nothing; what there is to do then is
-done in a transaction of several statements.
+Where that is not so, or the execution is deleted or has stale tasks, or the Idempotency-Key was used before, it writes
+nothing; what there is to do then is done in a transaction of several statements.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 import uuid_utils
-from django.db import connection
+from django.db import IntegrityError, connection
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 
 from executions.definitions import refuse_unknown_tasks
@@ -30,7 +30,7 @@ from flowplatform import metrics
 from flowplatform.accounts.actors import Actor
 from flowplatform.accounts.services import TOKEN_HOLDS, token_holds
 from flowplatform.encoding import array_of, object_sql
-from flowplatform.idempotency.services import RequestKey, once
+from flowplatform.idempotency.services import IS_NEW, KEEP, RequestKey, once
 from flowplatform.postgresql.outcome import committing
 from flowplatform.transactions import certain, retried, retried_transaction
 from notifications import publish
@@ -67,7 +67,7 @@ _CHANGE = """
     ), answer AS (
         SELECT organization_id, flow_execution_id, json_agg({row} ORDER BY position) AS statuses
         FROM history GROUP BY organization_id, flow_execution_id
-    )
+    ) {further}
 """
 _ROW = object_sql(TaskStatusAnswer, "history", id="history.uid")
 _IN_THE_SIMPLE_CASE = f"""
@@ -75,8 +75,13 @@ _IN_THE_SIMPLE_CASE = f"""
         SELECT FROM executions_taskoutput WHERE flow_execution_id = %(execution)s AND stale_status = 'stale'
     )
 """
-_SIMPLE_CHANGE = _CHANGE.format(row=_ROW, only=_IN_THE_SIMPLE_CASE)
-_CHANGE_IN_ANY_CASE = _CHANGE.format(row=_ROW, only="")
+_SIMPLE_CHANGE = _CHANGE.format(row=_ROW, only=_IN_THE_SIMPLE_CASE, further="")
+_SIMPLE_CHANGE_ONCE = _CHANGE.format(
+    row=_ROW,
+    only=f"{_IN_THE_SIMPLE_CASE} AND {IS_NEW}",
+    further=f", kept AS ({KEEP.format(answer='statuses::text', table='answer')})",
+)
+_CHANGE_IN_ANY_CASE = _CHANGE.format(row=_ROW, only="", further="")
 
 _EVENT = """
     SELECT organization_id, %(flow)s::uuid AS flow_id, flow_execution_id, 'task_status.added' AS type,
@@ -133,8 +138,7 @@ class StatusBatch:
 
     def write(self, key: RequestKey | None) -> bytes:
         """Write the batch, once per key, and return its answer."""
-        answer = None if key else self._write_if_simple()
-        return answer or self._write_in_transaction(key)
+        return self._write_if_simple(key) or self._write_in_transaction(key)
 
     def find(self) -> bytes | None:
         """Return the answer of this batch, and of no repetition of it, if it was written."""
@@ -144,10 +148,15 @@ class StatusBatch:
         return statuses.encode() if statuses else None
 
     @retried
-    def _write_if_simple(self) -> bytes | None:
+    def _write_if_simple(self, key: RequestKey | None) -> bytes | None:
         """Write the batch by one statement; write nothing and return `None` where it is not so simple."""
-        with committing(connection):
-            return self._run(_SIMPLE_CHANGE)
+        try:
+            with committing(connection):
+                return self._run(_SIMPLE_CHANGE_ONCE, **key.parameters) if key else self._run(_SIMPLE_CHANGE)
+        except IntegrityError:
+            if key is None:
+                raise
+            return None  # the first request with this key has ended between our look and our write
 
     @retried_transaction
     def _write_in_transaction(self, key: RequestKey | None) -> bytes:
@@ -168,13 +177,13 @@ class StatusBatch:
         changes.publish()
         return answer
 
-    def _run(self, change: str) -> bytes | None:
+    def _run(self, change: str, **parameters: Any) -> bytes | None:
         """Run the statement; return the statuses as they were written, encoded, or `None` if nothing was."""
         returned = publish(
             selected={
                 "change": change,
                 "query": _EVENT,
-                "parameters": self._parameters,
+                "parameters": {**self._parameters, **parameters},
                 "returning": "(SELECT statuses::text FROM answer)",
             }
         )

@@ -19,6 +19,7 @@ from notifications.models import Event
 from tags.models import TaskTag
 from tests.builders import Api, definition, error_of, make_execution, make_flow, make_organization, make_token, statuses
 from tests.conftest import Platform
+from tests.stack import wait_until
 
 
 @pytest.fixture
@@ -181,6 +182,64 @@ def test_while_the_first_is_running_the_second_is_409_and_then_it_replays(platfo
     first.join()
     assert client.post(path, json=body).json() == []
     assert not TaskStatus.objects.filter(flow_execution=execution).exists()
+
+
+@pytest.mark.usefixtures("committed")
+def test_a_first_request_that_ends_between_a_look_and_a_write_is_replayed(platform: Platform) -> None:
+    """The key is kept by somebody who does not hold its lock any more, and whom the statement cannot see yet."""
+    organization = make_organization(f"between-{uuid4().hex}")
+    execution = make_execution(make_flow(organization))
+    path, body = f"/api/flow-executions/{execution.pk}/task-status", statuses(("extract", "running"))
+    key = RequestKey.of(owner=str(organization.pk), key="k", method="POST", path=path, body=body)
+    headers = {"Authorization": f"Bearer {make_token(organization)}", "Idempotency-Key": "k"}
+    answers: list[httpx.Response] = []
+    second = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{platform.url}{path}", json=body, headers=headers))
+    )
+    with transaction.atomic():
+        expires = timezone.now() + timedelta(hours=1)
+        IdempotencyKey.objects.create(owner=key.owner, key="k", digest=key.digest, answer=b"[]", expires_at=expires)
+        second.start()
+        wait_until(_somebody_waits_for_us, what="the second request")
+    second.join()
+    assert (answers[0].status_code, answers[0].content) == (200, b"[]")
+    assert not TaskStatus.objects.filter(flow_execution=execution).exists()
+
+
+def _somebody_waits_for_us() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))")
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.usefixtures("committed")
+def test_of_many_at_the_same_moment_one_writes_and_the_others_wait_or_replay(platform: Platform) -> None:
+    organization = make_organization(f"at-once-{uuid4().hex}")
+    execution = make_execution(make_flow(organization))
+    path = f"{platform.url}/api/flow-executions/{execution.pk}/task-status"
+    headers = {"Authorization": f"Bearer {make_token(organization)}"}
+    keys = [str(number) for number in range(40)]
+    answers: dict[str, set[bytes]] = {key: set() for key in keys}
+    start = threading.Barrier(4)
+
+    def ask() -> None:
+        start.wait(10)
+        with httpx.Client(headers=headers) as client:
+            for key in keys:
+                answer = client.post(path, json=statuses(("extract", key)), headers={"Idempotency-Key": key})
+                if answer.status_code == 200:
+                    answers[key].add(answer.content)
+                else:
+                    assert (answer.status_code, answer.headers["Retry-After"]) == (409, "1"), answer.text
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {len(seen) for seen in answers.values()} == {1}
+    written = TaskStatus.objects.filter(flow_execution=execution).order_by("position")
+    assert sorted(written.values_list("status", flat=True)) == sorted(keys)
 
 
 def test_errors_keep_their_shape(worker: Api, execution: FlowExecution) -> None:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -21,7 +22,33 @@ MAX_LENGTH = 255
 _HEADER = ["header", "Idempotency-Key"]
 
 
-@dataclass(frozen=True, slots=True)
+# For a write that is one statement: whether the key was never used. From then on nobody else has it until the end. Two
+# that find this at the same moment cannot both keep it: the second one's statement fails and has written nothing.
+IS_NEW = """(
+    pg_try_advisory_xact_lock(%(key_lock)s) AND NOT EXISTS (
+        SELECT FROM idempotency_idempotencykey WHERE owner = %(key_owner)s AND key = %(key)s
+    )
+)"""
+# A part of such a statement: keep its answer, the one row of {answer}.
+KEEP = """
+    INSERT INTO idempotency_idempotencykey (owner, key, digest, answer, expires_at)
+    SELECT %(key_owner)s, %(key)s, %(key_digest)s, convert_to({answer}, 'UTF8'), statement_timestamp() + %(key_kept)s
+    FROM {table}
+"""
+_LOCK = "SELECT pg_try_advisory_xact_lock(%(key_lock)s)"
+_KNOWN = """
+    SELECT digest, answer FROM idempotency_idempotencykey
+    WHERE owner = %(key_owner)s AND key = %(key)s AND expires_at > statement_timestamp()
+"""
+_KEEP = """
+    INSERT INTO idempotency_idempotencykey (owner, key, digest, answer, expires_at)
+    VALUES (%(key_owner)s, %(key)s, %(key_digest)s, %(answer)s, statement_timestamp() + %(key_kept)s)
+    ON CONFLICT (owner, key) DO UPDATE
+        SET digest = excluded.digest, answer = excluded.answer, expires_at = excluded.expires_at
+"""
+
+
+@dataclass(frozen=True)
 class RequestKey:
     """The key of a request, whose it is, and the digest of what was asked for."""
 
@@ -38,6 +65,18 @@ class RequestKey:
         canonical = orjson.dumps([method, path, body], option=orjson.OPT_SORT_KEYS)
         return cls(owner, key, hashlib.sha256(canonical).digest())
 
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """What the statements about it are given."""
+        locked = hashlib.sha256(f"{self.owner}\0{self.key}".encode()).digest()[:8]
+        return {
+            "key_lock": int.from_bytes(locked, signed=True),
+            "key_owner": self.owner,
+            "key": self.key,
+            "key_digest": self.digest,
+            "key_kept": KEPT,
+        }
+
 
 def once(request: RequestKey | None, write: Callable[[], bytes]) -> bytes:
     """Return the first answer to the request, or that of `write`, which runs in the caller's transaction.
@@ -46,20 +85,17 @@ def once(request: RequestKey | None, write: Callable[[], bytes]) -> bytes:
     """
     if request is None:
         return write()
-    _lock(request)
-    known = IdempotencyKey.objects.filter(owner=request.owner, key=request.key).first()
-    if known and known.expires_at > timezone.now():
-        if bytes(known.digest) != request.digest:
+    known = _held(request)
+    if known:
+        digest, answer = known
+        if bytes(digest) != request.digest:
             message = "The key was used with another body"
             raise Unprocessable([{"loc": _HEADER, "msg": message, "type": "idempotency_key_reused"}])
         metrics.idempotent_replays.inc()
-        return bytes(known.answer)
+        return bytes(answer)
     answer = write()
-    IdempotencyKey.objects.update_or_create(
-        owner=request.owner,
-        key=request.key,
-        defaults={"digest": request.digest, "answer": answer, "expires_at": timezone.now() + KEPT},
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(_KEEP, {**request.parameters, "answer": answer})
     return answer
 
 
@@ -69,14 +105,20 @@ def answered_once(request: RequestKey | None, answer: Callable[[], Any]) -> byte
     return once(request, lambda: encode(answer()))
 
 
-def _lock(request: RequestKey) -> None:
-    """Hold the key until the end of the transaction. Waiting for the first request would only make it two that hang."""
-    number = int.from_bytes(hashlib.sha256(f"{request.owner}\0{request.key}".encode()).digest()[:8], signed=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [number])
-        (free,) = cursor.fetchone()
-    if not free:
+def _held(request: RequestKey) -> tuple[bytes, bytes] | None:
+    """Hold the key until the end of the transaction; return digest and answer of who had it before.
+
+    Waiting for the first request would only make it two that hang. The look comes after the lock, on the same way to
+    the database: in one statement it would see how things stood before.
+    """
+    with connection.cursor() as lock, connection.cursor() as look, connection.connection.pipeline():
+        lock.execute(_LOCK, request.parameters)
+        look.execute(_KNOWN, request.parameters)
+        (is_free,) = lock.fetchone()
+        known: tuple[bytes, bytes] | None = look.fetchone()
+    if not is_free:
         raise InFlight("A request with this Idempotency-Key is running; ask again in a moment.")
+    return known
 
 
 def prune_keys() -> int:
