@@ -23,6 +23,7 @@ from flowplatform_client.retries import TOTAL_SECONDS, RetryPolicy
 T = TypeVar("T")
 
 _PIECE = 64 * 1024
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class Driver(Protocol):
@@ -123,17 +124,44 @@ class OneConnection:
         parts = urlsplit(self._url)
         host = parts.hostname or ""
         if parts.scheme == "https":
-            return http.client.HTTPSConnection(
-                host, parts.port, timeout=self._timeout, context=httpx.create_ssl_context()
-            )
-        return http.client.HTTPConnection(host, parts.port, timeout=self._timeout)
+            return _SecureConnection(host, parts.port, timeout=self._timeout, context=httpx.create_ssl_context())
+        return _Connection(host, parts.port, timeout=self._timeout)
+
+
+class _AtOnce:
+    """Sends head and body of a request by one call: the server would be woken by the head, and wait for the body."""
+
+    _held: list[bytes] | None = None
+
+    def endheaders(self, *args: Any, **options: Any) -> None:
+        held: list[bytes] = []
+        self._held = held
+        try:
+            super().endheaders(*args, **options)  # type: ignore[misc]
+        finally:
+            self._held = None
+        super().send(b"".join(held))  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._held.append(data)
+
+
+class _Connection(_AtOnce, http.client.HTTPConnection):
+    """A connection over plain http."""
+
+
+class _SecureConnection(_AtOnce, http.client.HTTPSConnection):
+    """A connection over https."""
 
 
 def _is_readable(connection: http.client.HTTPConnection) -> bool:
     """Say whether something came that nobody has asked for: the end, most of the time."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection.sock, selectors.EVENT_READ)
-        return bool(selector.select(0))
+    selector = _Selector()  # of the system's ways one that takes no descriptor of its own
+    selector.register(connection.sock, selectors.EVENT_READ)
+    return bool(selector.select(0))
 
 
 def _content(response: http.client.HTTPResponse, deadline: float) -> bytes:
