@@ -43,7 +43,7 @@ test-slow: $(VENV)/.installed-dev
 
 # Their packages clash with ours, so each has an environment of its own.
 integrations: $(VENV)/.installed-dev .integrations/prefect/.installed .integrations/airflow/.installed
-	@INTEGRATIONS=whole exec $(RUN) -m pytest -q --timeout 400 tests/integrations $(ARGS)
+	@INTEGRATIONS=whole exec $(RUN) -m pytest -q --timeout 900 tests/integrations $(ARGS)
 
 fuzz: $(VENV)/.installed-dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(RUN) -m pytest tests/test_fuzz.py tests/test_odd_requests.py --timeout 0 $(ARGS)

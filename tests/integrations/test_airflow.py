@@ -40,7 +40,7 @@ def airflow(variables: Variables, tmp_path: Path) -> Iterator[Callable[..., str]
     }
 
     def run(*command: str) -> str:
-        done = subprocess.run([AIRFLOW, *command], env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([AIRFLOW, *command], env=environment, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -61,12 +61,12 @@ def airflow(variables: Variables, tmp_path: Path) -> Iterator[Callable[..., str]
 def test_a_run_of_a_dag_shows_up_with_attempts_errors_and_what_never_ran(
     airflow: Callable[..., str], organization: Organization
 ) -> None:
-    wait_until(lambda: "orders" in airflow("dags", "list"), seconds=60)
+    wait_until(lambda: "orders" in airflow("dags", "list"), seconds=180)
     airflow("dags", "trigger", "orders", "--run-id", "monday")
     runs = FlowExecution.objects.filter(organization=organization)
-    wait_until(runs.exists, seconds=30)
+    wait_until(runs.exists, seconds=120)
     run = Shown(runs.get())
-    wait_until(lambda: run.status == "failed", seconds=90, what=str(run.states))
+    wait_until(lambda: run.status == "failed", seconds=240, what=str(run.states))
     assert run.execution.flow.display_name == "orders"
     assert run.execution.input == {"dag_id": "orders", "run_id": "monday"}
     assert run.waits == {

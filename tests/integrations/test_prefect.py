@@ -19,7 +19,7 @@ def test_the_runs_of_flows_show_up_with_attempts_errors_and_what_they_learned(
         check=False,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
     )
     assert program.stdout.split("\n")[:2] == ["2 parcels for 20", "3 parcels for 30"], program.stderr
     assert program.returncode == 3
