@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from flowplatform_client import FlowPlatform
 from flowplatform_client.reporter import Reporter, lane
+from flowplatform_client.reporter.delivery import Delivery
 
 from executions.services import delete_execution
 from notifications.models import Event
 from tests.builders import make_actor, make_token
-from tests.client.reporting import Run, Way, leave, script, some, tell, way_to
+from tests.client.reporting import PATIENCE_SECONDS, Run, Way, leave, script, some, tell, way_to
 from tests.conftest import Platform
 from tests.faults.proxy import Mode
 from tests.stack import wait_until
@@ -148,13 +149,15 @@ def test_a_wrong_task_costs_itself_alone(run: Run, make: Make, caplog: pytest.Lo
     assert "[request " in caplog.text
 
 
-def test_a_wrong_task_costs_itself_alone_over_lost_answers_and_restarts(run: Run, make: Make, way: Way) -> None:
+def test_a_wrong_task_costs_itself_alone_over_lost_answers(
+    run: Run, make: Make, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
     way.turn("forget")
     first = make(way.url)
     told = [("extract", "one"), ("extrct", "two"), ("classify", "three")]
     tell(first, told)
+    wait_until(lambda: "are tried again" in caplog.text)  # the answer that refuses it was lost
     way.turn("pass")
-    wait_until(lambda: batches(run) == [])
     assert first.flush(SECONDS)
     assert run.history() == [told[0], told[2]]
 
@@ -220,6 +223,47 @@ def test_a_reporter_sends_what_killed_ones_have_left_before_its_own(
     assert run.history() == some(450)
     assert reporter.close()
     wait_until(lambda: spools(tmp_path) == [], what="the removal of the spools")
+
+
+def test_a_reporter_that_waits_for_what_others_have_left_does_not_spin(
+    run: Run, make: Make, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way.turn("refuse")
+    leave(run, way.url, tmp_path, 10)
+    rounds: list[float] = []
+    turn = Delivery._round
+    monkeypatch.setattr(Delivery, "_round", lambda self: rounds.append(time.monotonic()) or turn(self))
+    reporter = make(way.url)
+    tell(reporter, some(150, 10))
+    assert not reporter.flush(1)
+    assert len(rounds) < 100
+    begin = time.monotonic()
+    assert not reporter.close(60)
+    assert time.monotonic() - begin < 30  # the platform is away for what goes first, so it is for ours
+    way.turn("pass")
+    assert reporter.flush(SECONDS)
+    assert run.history() == some(160)
+
+
+def test_an_attempt_that_has_ended_meanwhile_does_not_run_again_when_its_beginning_is_found(
+    run: Run, make: Make, way: Way, tmp_path: Path
+) -> None:
+    """Its process was killed before it could send anything, and another one has told of its end."""
+    way.turn("refuse")
+    source = """
+        for task in ("extract", "classify"):
+            reporter.attempt("a run", task, number=0, processing_status="running", started_at="2026-11-22T10:00:00Z")
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    script(run, way.url, tmp_path, source).communicate(timeout=PATIENCE_SECONDS)
+    other = make(spool=None)
+    end = {"processing_status": "failed", "completed_at": "2026-11-22T10:00:01Z"}
+    other.attempt("a run", "extract", number=0, **end)
+    assert other.flush(SECONDS)
+    way.turn("pass")
+    make(way.url)
+    wait_until(lambda: run.states().get("classify") == "running", what="the other attempt")
+    assert run.states()["extract"] == "failed"
 
 
 def test_a_batch_that_a_killed_reporter_has_sent_is_not_written_again(

@@ -189,24 +189,45 @@ def test_what_fits_no_more_is_refused_and_leaves_nothing() -> None:
         assert server.history == [("extract", "running")]
 
 
-def test_what_a_full_disk_has_torn_is_left_out_and_the_rest_goes_on() -> None:
+@pytest.mark.parametrize("room", [7, len(status_line("task 20", "running")) - 1], ids=["in the middle", "at the end"])
+def test_what_a_full_disk_has_torn_is_left_out_and_the_rest_goes_on(room: int) -> None:
     with folder() as where:
-        process = multiprocessing.get_context("spawn").Process(target=_fill_the_disk, args=(where,))
+        process = multiprocessing.get_context("spawn").Process(target=_fill_the_disk, args=(where, room))
         process.start()
         process.join(30)
         assert process.exitcode == 0
         server = Once()
-        drain(adopt(where), server)
+        spool = adopt(where)
+        sealed = spool.peek()
+        assert sealed is not None
+        assert len(sealed.records) == 20, "what was sent as a batch while the disk was full stays one"
+        drain(spool, server)
         names = [record.task for record in server.history if isinstance(record, StatusRecord)]
         assert names == [*(f"task {number}" for number in range(20)), "after"]
 
 
-def _fill_the_disk(where: Path) -> None:
+def test_documents_that_are_nested_too_deeply_to_be_read_cost_themselves_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with folder() as where:
+        spool = create(where, segment_bytes=1_000_000)
+        poison = b'{"run":"a","task":"extract","number":0,"says":{"output":%s}}\n' % (b"[" * 100_000 + b"]" * 100_000)
+        for line in (status_line("extract", "running"), poison, status_line("extract", "completed")):
+            spool.append(line)
+        spool.seal()
+        server = Once()
+        drain(spool, server)
+        spool.remove()
+    assert [record.status for record in server.history if isinstance(record, StatusRecord)] == ["running", "completed"]
+    assert "nested too deeply" in caplog.text
+
+
+def _fill_the_disk(where: Path, room: int) -> None:
     """Write until the kernel takes no more, in the middle of a line; then there is room again."""
     spool = create(where, segment_bytes=1_000_000)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     whole = sum(len(status_line(f"task {number}", "running")) for number in range(20))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 7, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole + room, limits[1]))
     number = 0
     while True:
         try:

@@ -1,6 +1,7 @@
 """Watching a flow: iterators over its events that connect again by themselves. What frames mean is in `following`."""
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,6 +19,10 @@ from flowplatform_client.http import USER_AGENT
 
 CLOSE_SECONDS = 1.0  # how long the server may take to say goodbye
 MESSAGE_BYTES = 64 * 1024 * 1024  # an event can hold an input, an output and an error of 1 MiB each, as JSON
+
+# The library would log every header, and with them the token, where everything is logged.
+_log = logging.getLogger("flowplatform_client.websockets")
+_log.setLevel(logging.INFO)
 
 # asyncio's own is another class before Python 3.11.
 _LOST = (OSError, EOFError, TimeoutError, asyncio.TimeoutError, WebSocketException, MissedError)
@@ -161,6 +166,7 @@ def _options(address: Address) -> dict[str, Any]:
     """Return how to connect. Our pings would add nothing: the server is heard of every 15 s, and pings by itself."""
     return {
         "additional_headers": address.headers,
+        "logger": _log,
         "user_agent_header": USER_AGENT,
         "proxy": None if address.is_local else True,
         "ping_interval": None,

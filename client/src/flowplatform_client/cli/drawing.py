@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flowplatform_client.cli.output import printable
 from flowplatform_client.cli.run_view import RunView, TaskView
 from flowplatform_client.cli.states import ENDED, GLYPHS, STYLES, state_of, state_of_run, word_of
 
@@ -41,8 +42,8 @@ class Drawing:
         view = self._view
         state = state_of_run(view.status, view.counts)
         word = state if state_of(view.status) == "queued" else word_of(view.status)
-        head = Text.assemble((view.flow_name, "bold"), "  ", (view.execution.id, "dim"), "  ")
-        return head.append(f"{GLYPHS[state]} {word}", STYLES[state])
+        head = Text.assemble((printable(view.flow_name), "bold"), "  ", (view.execution.id, "dim"), "  ")
+        return head.append(f"{GLYPHS[state]} {printable(word)}", STYLES[state])
 
     def _counts(self) -> Text:
         counts = self._view.counts
@@ -83,11 +84,11 @@ def _table(tasks: Sequence[TaskView]) -> Table:
     for task in tasks:
         style = STYLES[task.state]
         table.add_row(
-            Text(task.name),
-            Text(f"{GLYPHS[task.state]} {word_of(task.status)}", style),
+            Text(printable(task.name)),
+            Text(f"{GLYPHS[task.state]} {printable(word_of(task.status))}", style),
             Text(clock(task.started_at or task.changed_at)),
             Text(duration(task.seconds(now))),
-            Text(_note(task), "red" if task.error else "yellow"),
+            Text(printable(_note(task)), "red" if task.error else "yellow"),
         )
     return table
 

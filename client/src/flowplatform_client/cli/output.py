@@ -12,6 +12,14 @@ import click
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "�")
+
+
+def printable(text: str) -> str:
+    """Return a text that does nothing to a terminal: whoever reports may choose names, statuses and errors."""
+    return text.translate(_CONTROLS)
+
+
 def print_json(value: Any) -> None:
     """Print a model or a JSON object as one line, at once: whoever reads may be waiting for it."""
     data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
@@ -29,7 +37,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], nothing: 
         # What has to be copied is never cut short.
         table.add_column(column, no_wrap=column == "id", overflow="ellipsis", min_width=36 if column == "id" else None)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # names are no markup
+        table.add_row(*(Text(printable(cell)) for cell in row))  # names are no markup
     if table.row_count:
         # A pipe has no width that anything would have to fit into.
         Console(width=None if sys.stdout.isatty() else 1000).print(table)

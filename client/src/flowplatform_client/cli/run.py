@@ -170,7 +170,7 @@ def _has_the_terminal() -> bool:
 
 def _ending(name: str, code: int) -> dict[str, Any]:
     if code < 0:
-        by = signal.Signals(-code).name
+        by = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
         return {"message": f"{name} was ended by {by}", "signal": by}
     return {"message": f"{name} ended with exit code {code}", "exit_code": code}
 
@@ -235,8 +235,9 @@ def _reporter(execution: str | None, flow: str | None) -> Reporter | None:
             execution = queued.id
             _say(queued.page)
         return Reporter(platform, str(execution))
-    except (FlowPlatformError, CommandError, ValueError) as problem:
-        _say(f"the command runs unreported: {problem}")
+    except Exception as problem:  # no file, certificate or proxy of ours may keep it from running
+        known = isinstance(problem, FlowPlatformError | CommandError | ValueError)
+        _say(f"the command runs unreported: {problem if known else f'{type(problem).__name__}: {problem}'}")
         return None
 
 

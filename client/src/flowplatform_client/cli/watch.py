@@ -11,7 +11,7 @@ from flowplatform_client import Event, FlowPlatform, Reset
 from flowplatform_client.cli.connection import connected
 from flowplatform_client.cli.exits import DONE, ENDED_BADLY
 from flowplatform_client.cli.naming import checked_id
-from flowplatform_client.cli.output import as_json, local, print_json
+from flowplatform_client.cli.output import as_json, local, print_json, printable
 from flowplatform_client.cli.run_view import RunView, TaskView
 from flowplatform_client.cli.states import word_of
 
@@ -62,7 +62,7 @@ def _shown(view: RunView, as_json: bool) -> Iterator[Shown]:
             yield lambda item, changed: None
     else:
         yield _print_changes
-        print(f"{view.flow_name} {view.execution.id}: {word_of(view.status)}", flush=True)
+        print(printable(f"{view.flow_name} {view.execution.id}: {word_of(view.status)}"), flush=True)
 
 
 def _print_event(item: Event | Reset, changed: Sequence[TaskView]) -> None:
@@ -72,4 +72,4 @@ def _print_event(item: Event | Reset, changed: Sequence[TaskView]) -> None:
 def _print_changes(item: Event | Reset, changed: Sequence[TaskView]) -> None:
     for task in changed:
         assert task.changed_at is not None
-        print(local(task.changed_at), task.name, word_of(task.status), flush=True)
+        print(local(task.changed_at), printable(task.name), printable(word_of(task.status)), flush=True)

@@ -43,6 +43,12 @@ class Place:
         options["stamped_headers"] = [*(options.get("stamped_headers") or ()), STAMP]
         options[STAMP] = json.dumps([self.execution_id, self.task, self.tasks, self.last])
 
+    @staticmethod
+    def stamp_nowhere(options: dict[str, Any]) -> None:
+        """Say that a task is in no execution, so that a worker which sends a part of its canvas begins none for it."""
+        options["stamped_headers"] = [*(options.get("stamped_headers") or ()), STAMP]
+        options[STAMP] = ""
+
     @classmethod
     def of(cls, stamps: Any) -> "Place | None":
         """Return the place that is in the stamps of a request, `None` if it has none."""
@@ -78,6 +84,11 @@ class Canvas:
         """What it consists of, in the order in which it is written: `extract | classify | report`."""
         distinct = dict.fromkeys(_short(_task_of(leaf)) for leaf in self._leaves.values())
         return " | ".join(distinct)[:_FLOW_NAME_CHARACTERS]
+
+    def hide(self) -> None:
+        """Stamp every task of the copy as one that is in no execution."""
+        for leaf in self._leaves.values():
+            Place.stamp_nowhere(leaf.options)
 
     def places(self, execution_id: str) -> Iterator[tuple[Signature[Any], Place]]:
         """Yield each task of the copy with its place in an execution."""

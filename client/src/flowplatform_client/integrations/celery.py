@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from celery import Celery, signals
 from celery.app.task import Context
 from celery.canvas import Signature, maybe_signature
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.states import IGNORED
 
 from flowplatform_client.client import FlowPlatform
@@ -109,7 +110,7 @@ class Reporting:
         is_part = first is None or STAMP in first.options or _is_in_canvas.get()
         if is_part or self.app.conf.task_always_eager or self._replaces_current_task(canvas):
             return canvas
-        return self._begun(canvas) or canvas
+        return self._begun(canvas) or self._hidden(canvas)
 
     def sent(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return with which options to send a single task: those that begin an execution, unless it is part of one."""
@@ -126,7 +127,10 @@ class Reporting:
         if name.startswith("celery."):
             return options
         begun = self._begun(Signature(name, options={"link": options.get("link") or []}, app=self.app))
-        return options if begun is None else {**options, **begun.options}
+        if begun is None:
+            return options
+        stamps = [*(options.get("stamped_headers") or ()), *begun.options["stamped_headers"]]
+        return {**options, **begun.options, "stamped_headers": stamps}
 
     def _sending(self, send_task: Callable[..., R]) -> Callable[..., R]:
         """Return the method that every message of the app goes through, preceded by `sent`."""
@@ -135,6 +139,8 @@ class Reporting:
         def send(name: str, *args: Any, **options: Any) -> R:
             try:
                 options = self.sent(name, options)
+            except SoftTimeLimitExceeded:
+                raise
             except Exception:
                 _log.exception("a task could not be reported")
             return send_task(name, *args, **options)
@@ -157,6 +163,15 @@ class Reporting:
         for leaf, place in canvas.places(begun.execution.id):
             place.stamp(leaf.options)
         return canvas.signature
+
+    def _hidden(self, canvas: Signature[Any]) -> Signature[Any]:
+        """Return a copy whose tasks know that they are not shown."""
+        try:
+            hidden = Canvas(self.app, canvas)
+        except TooLargeError:  # then its parts may be runs of their own
+            return canvas
+        hidden.hide()
+        return hidden.signature
 
     def _input(self) -> dict[str, Any]:
         """Return what an execution says of where it comes from."""
@@ -273,6 +288,8 @@ def _harmless(handler: Callable[P, None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             handler(*args, **kwargs)
+        except SoftTimeLimitExceeded:  # it is meant for the task, whoever it interrupts
+            raise
         except Exception:
             _log.exception("a task could not be reported")
 
@@ -352,6 +369,8 @@ def _watched(apply_async: Callable[..., R]) -> Callable[..., R]:
                     kwargs = without_body
                 else:
                     copy = canvas
+        except SoftTimeLimitExceeded:
+            raise
         except Exception:
             _log.exception("a canvas could not be reported")
         token = _is_in_canvas.set(True)  # what is not shown as a whole is not shown task by task

@@ -171,7 +171,7 @@ class Followup:
             self._skip(execution, case.broken)
         if execution.status in FINAL:
             return True
-        if case.may_be_over and self._conclude(execution_id, case):
+        if (case.may_be_over or case.broken) and self._conclude(execution_id, case):
             return True
         if execution.status == "queued":
             self._driver.send(endpoints.set_execution_status(execution_id, "running"))

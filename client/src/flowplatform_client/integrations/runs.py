@@ -5,6 +5,7 @@ the beginning of a run needs an answer, and waits for it a moment. Nothing in he
 """
 
 import functools
+import hashlib
 import logging
 import os
 import threading
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from flowplatform_client import endpoints
 from flowplatform_client.calls import Call
 from flowplatform_client.client import FlowPlatform
-from flowplatform_client.errors import ApiError, FlowPlatformError, NotFoundError
+from flowplatform_client.errors import ApiError, ConflictError, FlowPlatformError, NotFoundError, UnprocessableError
 from flowplatform_client.http import SyncDriver
 from flowplatform_client.integrations.followup import Followup
 from flowplatform_client.models import Execution, Flow
@@ -167,12 +168,23 @@ class Runs:
         known = self._newest.get(name) or self._found(name, will_do)
         if definition is not None:
             if known is None:
-                known = self.driver.send(endpoints.create_flow(name, definition))
+                known = self._created(name, definition, will_do)
             elif not will_do(known.definition):
                 known = self.driver.send(endpoints.define_flow(known.id, definition))
         if known is not None:
             self._newest[name] = known
         return known
+
+    def _created(self, name: str, definition: Definition, will_do: Callable[[Definition], bool]) -> Flow:
+        """Create a flow, or return the one that another process has created at the same moment."""
+        key = f"flow {hashlib.sha256(name.encode()).hexdigest()}"
+        try:
+            return self.driver.send(endpoints.create_flow(name, definition, idempotency_key=key))
+        except (ConflictError, UnprocessableError):  # somebody did so with another definition
+            found = self._found(name, will_do)
+            if found is None:
+                raise
+            return found if will_do(found.definition) else self.driver.send(endpoints.define_flow(found.id, definition))
 
     def _found(self, name: str, will_do: Callable[[Definition], bool]) -> Flow | None:
         """Look for a flow of this name: at best for one that will do as it is."""

@@ -11,7 +11,7 @@ from flowplatform_client.reporter.lane import Lane
 from flowplatform_client.reporter.leftovers import Leftovers
 from flowplatform_client.reporter.outbox import Outbox
 from flowplatform_client.reporter.records import BATCH_SIZE
-from flowplatform_client.reporter.spool import Spool
+from flowplatform_client.reporter.spool import Spool, log_troubles
 from flowplatform_client.reporter.wire import driver_to
 
 GATHERING_SECONDS = 0.05
@@ -46,14 +46,17 @@ class Delivery(threading.Thread):
         if folder is not None and isinstance(outbox.queue, Spool):
             self._leftovers = Leftovers(folder, outbox.queue, self._driver)
         self._has_begun = False  # before that, what is older of our execution goes first
+        self._is_behind = False
         self._hurries = 0
         self._tidied_at = -math.inf
         self._gathering_since: float | None = None
 
     def run(self) -> None:
         """Work until the reporter is retired and everything is sent, or only another token can send it."""
-        while not self._is_over():
+        while True:
             try:
+                if self._is_over():
+                    break
                 self._round()
             except Exception:  # a disk that fails, or a bug: the next round may fare better, and no work is broken
                 _log.exception("reporting was interrupted and goes on in %g s", AFTER_A_BUG_SECONDS)
@@ -82,6 +85,8 @@ class Delivery(threading.Thread):
         self._tidy()
         self._note_hurry()
         was_sent = self._leftovers is not None and self._leftovers.step()
+        if self._leftovers is not None and not self._has_begun and self._leftovers.is_stuck:
+            self.outbox.failed()  # who waits for ours waits for those before it
         if not (self._step() or was_sent):
             self._sleep()
 
@@ -89,9 +94,8 @@ class Delivery(threading.Thread):
         """Send a request of our own queue, if it is our turn and there is a batch."""
         if not self._lane.is_due:
             return False
-        if self._leftovers is not None and not self._has_begun and self._leftovers.go_first():
-            return False
-        if not self._send_gathered():
+        self._is_behind = self._leftovers is not None and not self._has_begun and self._leftovers.go_first()
+        if self._is_behind or not self._send_gathered():
             return False
         self._has_begun = True
         self._gathering_since = None
@@ -100,8 +104,8 @@ class Delivery(threading.Thread):
         return True
 
     def _send_gathered(self) -> bool:
-        """Send a request if 100 statuses wait, or fewer for long enough; say whether it was sent."""
-        if (self._lane.is_busy or self.outbox.unsent >= BATCH_SIZE) and self._lane.step():
+        """Send a request if a batch is closed, or an open one has waited for long enough; say whether it was sent."""
+        if self._lane.step():
             return True
         if self._gathering_left() > 0:
             return False
@@ -132,7 +136,9 @@ class Delivery(threading.Thread):
         due, ring_at = [self._tidying_seconds], math.inf
         if self._leftovers is not None:
             due.append(self._leftovers.due_in())
-        if self._lane.is_due:
+        if self._is_behind or self.outbox.is_overfull:
+            due.append(WAITING_SECONDS)
+        elif self._lane.is_due:
             left = self._gathering_left()
             due.append(left if left > 0 else WAITING_SECONDS)
             ring_at = 1 if left == math.inf else BATCH_SIZE
@@ -152,6 +158,7 @@ class Delivery(threading.Thread):
         if self._folder is not None and isinstance(self.outbox.queue, Spool):
             self._folder.measure(self.outbox.queue)
         self.outbox.tidy()
+        log_troubles()
         if self._leftovers is not None and not self.outbox.is_retired:
             self._leftovers.search()
 

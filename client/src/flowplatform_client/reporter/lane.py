@@ -21,19 +21,18 @@ from flowplatform_client.errors import (
     UnauthenticatedError,
     UnprocessableError,
 )
-from flowplatform_client.models import TaskExecution
+from flowplatform_client.models import TaskExecution, moment
 from flowplatform_client.pages import Page
 from flowplatform_client.reporter.queues import Batch, Queue
-from flowplatform_client.reporter.records import AttemptRecord, ExecutionRecord, Record, StatusRecord
+from flowplatform_client.reporter.records import DOCUMENTS, AttemptRecord, ExecutionRecord, Record, StatusRecord
 from flowplatform_client.reporter.wire import Driver
-from flowplatform_client.retries import RetryPolicy
+from flowplatform_client.retries import LONGEST_RETRY_AFTER_SECONDS, RetryPolicy
 
 LONGEST_PAUSE_SECONDS = 5.0
 PAUSES = RetryPolicy(first_pause_seconds=0.2, longest_pause_seconds=LONGEST_PAUSE_SECONDS)
 REFUSED_TOKEN_SECONDS = 30.0  # the server counts wrong tokens and looks at none of them for a while
 REMINDER_SECONDS = 60.0  # between two lines of the log about a server that stays away
 
-_DOCUMENTS = ("input", "output", "error")
 _log = logging.getLogger("flowplatform_client.reporter")
 
 
@@ -77,6 +76,7 @@ class Lane:
         driver: Driver,
         *,
         settle: Callable[[Batch], None] | None = None,
+        is_leftover: bool = False,
         is_of_our_token: bool = True,
     ) -> None:
         self.queue = queue
@@ -84,9 +84,11 @@ class Lane:
         self.has_wrong_token = False  # as far as the server said last
         self.failures = 0  # in a row
         self.due_at = 0.0  # on the monotonic clock
+        self._not_before = 0.0  # by what the server has asked for
         self._execution_id = execution_id
         self._driver = driver
         self._settle = settle or queue.settle
+        self._is_leftover = is_leftover
         self._is_of_our_token = is_of_our_token
         self._parts: deque[_Part] = deque()
         self._next: tuple[_Part, Call[None]] | None = None  # made while the request before it was on its way
@@ -113,18 +115,23 @@ class Lane:
             self._parts.append(part)
         part = self._parts[0]
         try:
-            self._driver.send(call or self._call_of(part), meanwhile=self._make_next)
+            if self._is_leftover and self._is_overtaken(part):
+                self._done_with(part)
+            else:
+                self._driver.send(call or self._call_of(part), meanwhile=self._make_next)
+                self._went_well(part)
         except FlowPlatformError as error:
             self._failed(part, error)
-        else:
-            self._went_well(part)
         if not self._parts:
             self._settle(part.batch)
+            for record in part.batch.records:
+                if isinstance(record, AttemptRecord) and record.is_last:
+                    self.queue.forget(record.run)
         return True
 
     def hurry(self) -> None:
-        """Try again at once."""
-        self.due_at = 0.0
+        """Try again at once, unless the server has said when."""
+        self.due_at = self._not_before
 
     # --- What is sent ----------------------------------------------------------------------------------------------
 
@@ -144,27 +151,37 @@ class Lane:
     def _call_of(self, part: _Part) -> Call[None]:
         match part.records:
             case [ExecutionRecord(status, execution_id)]:
-                return self._call("PATCH", "status", execution_id, query={"status": status})
+                return self._call("PATCH", "status", part.key, execution_id, query={"status": status})
             case [AttemptRecord() as attempt]:
-                return self._attempt_call(attempt, without_documents=part.without_documents)
+                return self._attempt_call(attempt, part.key, without_documents=part.without_documents)
             case statuses:
                 updates = [each for each in statuses if isinstance(each, StatusRecord)]
                 body = {"statuses": [{"task_name": each.task, "status": each.status} for each in updates]}
-                return self._call("POST", "task-status", body=body, key=part.key)
+                return self._call("POST", "task-status", part.key, body=body)
 
-    def _call(self, method: str, what: str, execution_id: str | None = None, **rest: Any) -> Call[None]:
+    def _call(self, method: str, what: str, key: str, execution_id: str | None = None, **rest: Any) -> Call[None]:
         where = path("flow-executions", execution_id or self._execution_id, what)
-        return Call(method=method, path=where, read=_is_an_answer, **rest)
+        return Call(method=method, path=where, read=_is_an_answer, key=key, **rest)
 
-    def _attempt_call(self, attempt: AttemptRecord, *, without_documents: bool) -> Call[None]:
-        says = {name: value for name, value in attempt.says.items() if not (without_documents and name in _DOCUMENTS)}
+    def _attempt_call(self, attempt: AttemptRecord, key: str, *, without_documents: bool) -> Call[None]:
+        says = {name: value for name, value in attempt.says.items() if not (without_documents and name in DOCUMENTS)}
         body = {
             "flow_execution_id": attempt.execution_id or self._execution_id,
             "task_name": attempt.task,
             "task_execution_idx": self._number(attempt),
             **says,
         }
-        return Call(method="POST", path=path("task-executions"), read=_is_an_answer, body=body)
+        return Call(method="POST", path=path("task-executions"), read=_is_an_answer, body=body, key=key)
+
+    def _is_overtaken(self, part: _Part) -> bool:
+        """Say whether an attempt that an ended process told of has ended by now, as another process has told."""
+        match part.records:
+            case [AttemptRecord(number=int(number), says={"started_at": str(begun)}) as attempt] if not attempt.is_last:
+                execution_id = attempt.execution_id or self._execution_id
+                call = list_task_executions(execution_id, task_name=attempt.task, task_execution_idx=number)
+                ends = [row.completed_at for row in self._driver.send(call).rows]
+                return any(end is not None and end >= moment(begun) for end in ends)
+        return False
 
     def _number(self, attempt: AttemptRecord) -> int:
         """Return which attempt this is: the one that was queued for a worker, or the next one.
@@ -191,9 +208,6 @@ class Lane:
     def _done_with(self, part: _Part) -> None:
         self._parts.popleft()
         self.failures, self.has_wrong_token, self._reminded_at = 0, False, -REMINDER_SECONDS
-        for record in part.records:
-            if isinstance(record, AttemptRecord) and record.is_last:
-                self.queue.forget(record.run)
 
     def _failed(self, part: _Part, error: FlowPlatformError) -> None:
         if isinstance(error, ApiError) and _is_for_good(error, part):
@@ -204,7 +218,9 @@ class Lane:
         asked_for = error.retry_after or 0.0 if isinstance(error, ApiError) else 0.0
         if self.has_wrong_token:
             asked_for = REFUSED_TOKEN_SECONDS
-        self.due_at = time.monotonic() + PAUSES.pause(self.failures - 1, asked_for)
+        now = time.monotonic()
+        self._not_before = now + min(asked_for, LONGEST_RETRY_AFTER_SECONDS)
+        self.due_at = now + PAUSES.pause(self.failures - 1, asked_for)
         self._remind(error)
 
     def _remind(self, error: FlowPlatformError) -> None:
@@ -278,7 +294,7 @@ def _places(error: ApiError) -> list[int]:
 def _has_documents(part: _Part) -> bool:
     [record] = part.records
     says: Mapping[str, Any] = record.says if isinstance(record, AttemptRecord) else {}
-    return not part.without_documents and any(says.get(name) is not None for name in _DOCUMENTS)
+    return not part.without_documents and any(says.get(name) is not None for name in DOCUMENTS)
 
 
 def _told(record: Record) -> str:

@@ -69,6 +69,12 @@ class Leftovers:
             self._step(spool, lane)
         return bool(due)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the server does not take what goes before ours."""
+        own = self._own.execution_id
+        return any(lane.failures for spool, lane in self._lanes.items() if spool.execution_id == own)
+
     def due_in(self) -> float:
         """Return in how many seconds there is something to do."""
         return min((lane.due_at - time.monotonic() for lane in self._lanes.values()), default=math.inf)
@@ -95,7 +101,9 @@ class Leftovers:
                 continue
             if spool := Spool.adopt(path):
                 ours = spool.token_mark == self._folder.token_mark
-                self._lanes[spool] = Lane(spool, spool.execution_id, self._driver, is_of_our_token=ours)
+                self._lanes[spool] = Lane(
+                    spool, spool.execution_id, self._driver, is_leftover=True, is_of_our_token=ours
+                )
                 return True
             if is_ended(path):
                 raise _BusyError
@@ -109,8 +117,8 @@ class Leftovers:
                 self._searched_at = -math.inf  # there may be a younger one
             elif lane.is_given_up:
                 self._leave(spool, "it was written with another token, and ours may not send it")
-        except OSError as error:
-            self._leave(spool, str(error))
+        except Exception as error:  # it is not ours: whatever is wrong with it must not hold ours up
+            self._leave(spool, str(error) or type(error).__name__)
 
     def _leave(self, spool: Spool, why: str) -> None:
         _log.error("what another process left unsent stays in %s: %s", spool.path, why)

@@ -7,7 +7,7 @@ import time
 from queue import Empty, SimpleQueue
 
 from flowplatform_client.reporter.queues import Batch, Queue, QueueFullError
-from flowplatform_client.reporter.records import Record, line_of, merged, record_of
+from flowplatform_client.reporter.records import Record, line_of, merged, record_of, without_documents
 
 MOST_SUBJECTS = 10_000  # whose newest word is kept in memory while the queue is full
 
@@ -20,8 +20,9 @@ class Outbox:
     The lock is reentrant, and nothing is logged and nobody waits while it is held: a signal handler or a finalizer may
     report in the middle of a report.
 
-    While the queue is full only the newest word about each task, each attempt and the execution is kept, in memory. So
-    states come out right in the end, although the history has a gap.
+    While the queue is full only the newest word about each task, each attempt and the execution is kept, in memory, of
+    10,000 of them at most and without the documents of attempts. So states come out right in the end, although the
+    history has a gap.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -29,6 +30,7 @@ class Outbox:
         self.hurries = 0
         self.is_retired = False
         self.left_out = 0  # records for which there was no room, in all
+        self._without_documents = 0  # records that lost them for want of room
         self._has_ended = False
         self._is_hurried = False
         self._lock = threading.RLock()
@@ -104,9 +106,10 @@ class Outbox:
         record = record_of(line)
         if record is None:
             return
-        older = self._kept.pop(record.subject, None)
-        if older is not None:
-            record = merged(older, record)
+        bare = without_documents(record)
+        self._without_documents += bare is not record
+        older = self._kept.pop(bare.subject, None)
+        record = bare if older is None else merged(older, bare)
         if older is not None or len(self._kept) >= MOST_SUBJECTS:
             self.left_out += 1
             self._settled += 1
@@ -158,8 +161,11 @@ class Outbox:
             except (QueueFullError, OSError):
                 pass  # later
             new, self._admitted = self.left_out - self._admitted, self.left_out
+            bare, self._without_documents = self._without_documents, 0
         if new:
-            _log.error("there was no room for %d reports: newer words about the same tasks took their place", new)
+            _log.error("there was no room for %d reports: newer words about the same tasks count instead, if any", new)
+        if bare:
+            _log.error("there was no room for input, output and error of attempts: %d reports are without", bare)
 
     def sleep(self, seconds: float, ring_at: float) -> None:
         """Sleep until the bell rings: when `ring_at` records wait, or when somebody is in a hurry."""

@@ -6,6 +6,7 @@ whoever reads a queue again, after a crash too, finds the same ones.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from json.encoder import encode_basestring as _quoted
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple
 
 BATCH_SIZE = 100  # statuses that the API takes at once
 SEAL = b"\n"
+DOCUMENTS = ("input", "output", "error")  # of attempts: of any size, where everything else is small
+
+_log = logging.getLogger("flowplatform_client.reporter")
 
 
 class StatusRecord(NamedTuple):
@@ -108,6 +112,13 @@ def merged(older: Record, newer: Record) -> Record:
     return newer
 
 
+def without_documents(record: Record) -> Record:
+    """Return a record without the documents of its attempt: itself, if it has none."""
+    if isinstance(record, AttemptRecord) and any(name in record.says for name in DOCUMENTS):
+        return replace(record, says={name: value for name, value in record.says.items() if name not in DOCUMENTS})
+    return record
+
+
 def record_of(line: bytes) -> Record | None:
     """Return what a line says; `None` for one that a full disk or a crash of the machine has torn."""
     return _records_of([line])[0]
@@ -117,8 +128,12 @@ def _records_of(lines: Sequence[bytes]) -> list[Record | None]:
     """Return what each line says. They are read all at once, which takes a fraction of the time, if none is torn."""
     try:
         read = json.loads(b"[%s]" % b",".join(lines))
-    except ValueError:
-        return [None] if len(lines) == 1 else [record_of(line) for line in lines]
+    except (ValueError, RecursionError) as error:
+        if len(lines) > 1:
+            return [record_of(line) for line in lines]
+        if isinstance(error, RecursionError):  # who told it had a deeper stack than we have
+            _log.error("a report was left out: its documents are nested too deeply")
+        return [None]
     # The parts of lines that were torn may look like other records together.
     return [_record(item) for item in read] if len(read) == len(lines) else [record_of(line) for line in lines]
 

@@ -23,14 +23,14 @@ from flowplatform_client.reporter.delivery import Delivery, deliveries
 from flowplatform_client.reporter.folder import SpoolFolder, default_folder
 from flowplatform_client.reporter.outbox import Outbox
 from flowplatform_client.reporter.queues import MemoryQueue, Queue
-from flowplatform_client.reporter.records import AttemptRecord, attempt_line, execution_line, status_line
+from flowplatform_client.reporter.records import DOCUMENTS, AttemptRecord, attempt_line, execution_line, status_line
 from flowplatform_client.reporter.tasks import Task
 
 SPOOL_BYTES = 256 * 1024 * 1024
 MEMORY_BYTES = 16 * 1024 * 1024
 CLOSE_SECONDS = 5.0
 MOST_ATTEMPT_BYTES = 1_000_000  # the API takes bodies of a mebibyte
-DOCUMENTS = ("input", "output", "error")
+START_AGAIN_SECONDS = 1.0  # after the system had no thread for us
 ANY_EXECUTION = str(UUID(int=0))  # what a queue of several is named after
 
 _WITHOUT_DOCUMENTS = 10_000  # bytes that are left for the rest of an attempt
@@ -70,6 +70,7 @@ class Reporter:
         self._memory_bytes = memory_bytes
         self._timeout = timeout
         self._delivery: Delivery | None = None
+        self._start_at: float | None = None  # on the monotonic clock: when to try again to start the thread
         self._beginning = threading.RLock()
         _of_this_process.add(self)
         self._begin()
@@ -141,6 +142,9 @@ class Reporter:
         delivery = self._delivery or self._begin()
         while not delivery.outbox.put(line):
             delivery = self._begin(instead_of=delivery)
+        if self._start_at is not None and time.monotonic() >= self._start_at:
+            with self._beginning:
+                self._start(delivery)
 
     def _begin(self, instead_of: Delivery | None = None) -> Delivery:
         """Return the delivery; begin one, if there is none in this process."""
@@ -151,11 +155,21 @@ class Reporter:
                 weakref.finalize(self, _retire, os.getpid(), outbox).atexit = False
                 self._delivery = delivery
                 _close_all_at_exit()
-                try:
-                    delivery.start()
-                except RuntimeError:  # the interpreter is about to end: the spool has it
-                    _log.warning("reports of execution %s wait for the next reporter", self.execution_id)
+                self._start(delivery)
             return self._delivery
+
+    def _start(self, delivery: Delivery) -> None:
+        """Start the thread. At the end of the interpreter there is none, nor when the system has too many."""
+        try:
+            delivery.start()
+            self._start_at = None
+        except RuntimeError:
+            if delivery.ident is not None:  # somebody else was faster
+                self._start_at = None
+                return
+            if self._start_at is None:
+                _log.warning("reports of execution %s wait: there is no thread to send them", self.execution_id)
+            self._start_at = time.monotonic() + START_AGAIN_SECONDS
 
     def _queue(self) -> Queue:
         if self._folder is not None:
@@ -168,6 +182,7 @@ class Reporter:
     def _forget(self) -> None:
         """Have no delivery: what was told to the parent of this process is the parent's to send."""
         self._delivery = None
+        self._start_at = None
         self._beginning = threading.RLock()
 
 

@@ -24,6 +24,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from flowplatform_client.reporter.queues import Batch, QueueFullError
 from flowplatform_client.reporter.records import BATCH_SIZE, SEAL, Gathered, gather
@@ -35,6 +36,7 @@ except ImportError:  # Windows
 
 _LOCK, _SETTLED, _NUMBERS, _SEGMENT = "lock", "settled", "numbers", ".lines"
 _ENDED = "ended"
+_TEAR = b"!\n"  # makes what stands before it no JSON
 _FIRST_READ = 16 * 1024  # bytes: more than most batches have
 _log = logging.getLogger("flowplatform_client.reporter")
 
@@ -59,7 +61,8 @@ class Spool:
         self._settled = os.open(path / _SETTLED, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._is_growing = segment_bytes is not None
         self._is_sealed = False  # what is at the end is a batch, although no seal could be written
-        self._mend = b""  # goes before the next line, where a part of the last one may stand
+        self._is_torn = False  # a part of a line may stand at the end
+        self._lacks_seal = False  # what stands at the end was sent as a batch
         self._numbers = _read_numbers(path / _NUMBERS)
         self._first, self._offset = self._read_settled()
         self._last = max([self._first, *self._segments()])
@@ -119,20 +122,15 @@ class Spool:
         """Add a line. Raises `QueueFullError` and `OSError`; a part that was written is left out when it is read."""
         if len(line) > self.room:
             raise QueueFullError
-        whole = self._mend + line
-        self._mend = b"\n"
-        if os.write(self._writing, whole) < len(whole):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._mend = b""
-        self.room -= len(whole)
+        self.room -= self._write(line)
 
     # --- Of the thread that sends ----------------------------------------------------------------------------------
 
     def seal(self) -> None:
         """End the batch that is open. On a full disk that holds as long as the process does."""
+        self._lacks_seal = True  # before the next line, whatever happens now
         try:
-            os.write(self._writing, self._mend + SEAL)
-            self._mend = b""
+            self._write(b"")
         except OSError:
             self._is_sealed = True
 
@@ -174,7 +172,7 @@ class Spool:
     def remember(self, run: str, number: int) -> None:
         """Keep the number of an attempt as long as the queue keeps what is told of it."""
         self._numbers[run] = number
-        with _logged("the number of an attempt"), (self.path / _NUMBERS).open("ab") as file:
+        with _noted("the number of an attempt"), (self.path / _NUMBERS).open("ab") as file:
             file.write(f"{run} {number}\n".encode())
 
     def forget(self, run: str) -> None:
@@ -189,18 +187,20 @@ class Spool:
 
     def announce_end(self, has_ended: bool) -> None:
         """Say whether anything will be added: later spools of the execution wait for one that has ended."""
-        with _logged("its end"):
+        with _noted("its end"):
             mark = f"{self.token_mark}\n".encode()
             os.ftruncate(self._lock, len(mark))
             os.pwrite(self._lock, mark + (_ENDED.encode() if has_ended else b""), 0)
 
     def remove(self) -> None:
-        """Remove the folder, of which everything is settled."""
-        self.close()
-        for name in (*(f"{number}{_SEGMENT}" for number in self._segments()), _SETTLED, _NUMBERS, _LOCK):
-            (self.path / name).unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            self.path.rmdir()
+        """Remove the folder, of which everything is settled. It is locked meanwhile: nobody takes over a part of it."""
+        try:
+            for name in (*(f"{number}{_SEGMENT}" for number in self._segments()), _SETTLED, _NUMBERS, _LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.path.rmdir()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Leave it to others. In a forked child this only gives up the copies: the lock is still the parent's."""
@@ -210,6 +210,16 @@ class Spool:
     def _batch(self, found: Gathered, offsets: tuple[int, int]) -> Batch:
         key = f"{self.path.name.rpartition('.')[2]}-{self._first}-{offsets[0]}"
         return Batch(key, found.records, (self._first, offsets[1]))
+
+    def _write(self, line: bytes) -> int:
+        """Write a line after what is due before it, and return how many bytes that was. Raises `OSError`."""
+        # A line of which only its end is missing would count, although it is told again.
+        whole = (_TEAR if self._is_torn else b"") + (SEAL if self._lacks_seal else b"") + line
+        self._is_torn = True
+        if os.write(self._writing, whole) < len(whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._is_torn = self._lacks_seal = False
+        return len(whole)
 
     def _read(self, offset: int) -> tuple[Gathered, tuple[int, int]]:
         """Return what comes first from an offset on, and the offsets of its beginning and its end."""
@@ -225,7 +235,7 @@ class Spool:
 
     def _settle(self, segment: int, offset: int) -> None:
         """Note how far the platform has it all, and remove the segments before."""
-        with _logged("how far it is settled"):
+        with _noted("how far it is settled"):
             os.pwrite(self._settled, f"{segment:020d} {offset:020d}\n".encode(), 0)
         for number in range(self._first, segment):
             self._give_up("_reading")
@@ -294,12 +304,22 @@ def _read_numbers(path: Path) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _logged(what: str) -> Iterator[None]:
-    """Go on without what cannot be written."""
+def _noted(what: str) -> Iterator[None]:
+    """Go on without what cannot be written, and have it logged later: locks may be held now."""
     try:
         yield
     except OSError as error:
-        _log.warning("%s could not be written to the spool: %s", what, error)
+        _troubles.put(f"{what} could not be written to the spool: {error}")
+
+
+_troubles: "SimpleQueue[str]" = SimpleQueue()
+
+
+def log_troubles() -> None:
+    """Log what could not be written."""
+    with contextlib.suppress(Empty):
+        while True:
+            _log.warning("%s", _troubles.get_nowait())
 
 
 _of_this_process: "weakref.WeakSet[Spool]" = weakref.WeakSet()

@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
@@ -70,7 +70,7 @@ class OneConnection:
 
     def __init__(self, address: Address, *, timeout: float) -> None:
         self._url = address.url
-        self._prefix = urlsplit(address.url).path
+        self._prefix = quote(urlsplit(address.url).path, safe="/%")
         self._headers = {"User-Agent": USER_AGENT, "Accept": "*/*", **address.headers}
         self._timeout = timeout
         self._connection: http.client.HTTPConnection | None = None
@@ -104,7 +104,7 @@ class OneConnection:
                 meanwhile()
             response = connection.getresponse()
             content = _content(response, deadline)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             self.close()
             return Lost(str(error) or f"no answer ({type(error).__name__})", was_sent=was_sent)
         headers = {name.lower(): value for name, value in response.getheaders()}
@@ -123,9 +123,10 @@ class OneConnection:
     def _new(self) -> http.client.HTTPConnection:
         parts = urlsplit(self._url)
         host = parts.hostname or ""
-        if parts.scheme == "https":
-            return _SecureConnection(host, parts.port, timeout=self._timeout, context=httpx.create_ssl_context())
-        return _Connection(host, parts.port, timeout=self._timeout)
+        if parts.scheme == "https":  # without a port http.client would take the end of an IPv6 address for one
+            port = parts.port or http.client.HTTPS_PORT
+            return _SecureConnection(host, port, timeout=self._timeout, context=httpx.create_ssl_context())
+        return _Connection(host, parts.port or http.client.HTTP_PORT, timeout=self._timeout)
 
 
 class _AtOnce:
