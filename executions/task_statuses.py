@@ -65,7 +65,8 @@ _CHANGE = """
         ORDER BY reported.place
         RETURNING *
     ), answer AS (
-        SELECT organization_id, flow_execution_id, json_agg({row} ORDER BY position) AS statuses
+        SELECT organization_id, flow_execution_id, json_agg({row} ORDER BY position) AS statuses,
+               min(position) AS first
         FROM history GROUP BY organization_id, flow_execution_id
     ) {further}
 """
@@ -79,7 +80,7 @@ _SIMPLE_CHANGE = _CHANGE.format(row=_ROW, only=_IN_THE_SIMPLE_CASE, further="")
 _SIMPLE_CHANGE_ONCE = _CHANGE.format(
     row=_ROW,
     only=f"{_IN_THE_SIMPLE_CASE} AND {IS_NEW}",
-    further=f", kept AS ({KEEP.format(answer='statuses::text', table='answer')})",
+    further=f", kept AS ({KEEP.format(answer='int8send(first) || %(uids_kept)s', table='answer')})",
 )
 _CHANGE_IN_ANY_CASE = _CHANGE.format(row=_ROW, only="", further="")
 
@@ -90,10 +91,13 @@ _EVENT = """
 """
 
 _batch_items = metrics.batch_items.labels("status")
-# The answer once more, if the batch is in the history.
+# The answer once more, if the batch is in the history, of which it has no row before the position `first`.
 _WRITTEN = f"""
-    SELECT (json_agg({_ROW} ORDER BY position))::text FROM executions_taskstatus AS history
-    WHERE flow_execution_id = %(execution)s AND uid = ANY(%(uids)s::uuid[])
+    SELECT (json_agg({_ROW} ORDER BY position))::text FROM (
+        SELECT * FROM executions_taskstatus
+        WHERE flow_execution_id = %(execution)s AND position >= %(first)s AND uid = ANY(%(uids)s::uuid[])
+        ORDER BY position LIMIT %(count)s
+    ) AS history
 """  # noqa: S608  (made of our own names only)
 
 
@@ -125,13 +129,15 @@ class StatusBatch:
         self._actor = actor
         self._facts = facts
         self._names = [update.task_name for update in updates]
-        self._uids = [str(uuid_utils.uuid7()) for _ in updates]
+        uids = [uuid_utils.uuid7() for _ in updates]
+        self._uids = [str(uid) for uid in uids]
         self._parameters: dict[str, Any] = {
             "flow": facts.flow_id,
             "execution": execution_id,
             "actor": actor.name,
             "token": actor.token_id,
             "uids": array_of(self._uids),
+            "uids_kept": b"".join(uid.bytes for uid in uids),
             "names": array_of(self._names),
             "statuses": array_of(update.status for update in updates),
         }
@@ -142,8 +148,22 @@ class StatusBatch:
 
     def find(self) -> bytes | None:
         """Return the answer of this batch, and of no repetition of it, if it was written."""
+        return self._written(0, self._uids)
+
+    def _recalled(self, kept: bytes) -> bytes:
+        """Return the answer to a key, made of the history again: else every batch with a key would be kept twice.
+
+        What is kept is the position of the first row and the ids of all; beside stale tasks it is the answer itself.
+        """
+        if kept.startswith(b"["):  # no position is ever as large as that
+            return kept
+        uids = [str(UUID(bytes=kept[at : at + 16])) for at in range(8, len(kept), 16)]
+        return self._written(int.from_bytes(kept[:8], signed=True), uids) or b"[]"
+
+    def _written(self, first: int, uids: list[str]) -> bytes | None:
+        looked_for: dict[str, Any] = {"first": first, "uids": array_of(uids), "count": len(uids)}
         with connection.cursor() as cursor:
-            cursor.execute(_WRITTEN, self._parameters)
+            cursor.execute(_WRITTEN, {**self._parameters, **looked_for})
             (statuses,) = cursor.fetchone()
         return statuses.encode() if statuses else None
 
@@ -163,7 +183,7 @@ class StatusBatch:
         """Write the batch once per key. Raise 404 if the execution was deleted, 401 for an ended token."""
         if not token_holds(self._actor):
             raise AuthenticationFailed
-        return once(key, self._write)
+        return once(key, self._write, recall=self._recalled)
 
     def _write(self) -> bytes:
         return self._run(_SIMPLE_CHANGE) or self._write_beside_stale_tasks()

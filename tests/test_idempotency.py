@@ -43,6 +43,8 @@ def test_the_same_key_and_body_replay_the_first_answer(worker: Api, execution: F
     assert first.content == second.content
     assert TaskStatus.objects.filter(organization_id=execution.organization_id).count() == 1
     assert Event.objects.filter(flow_id=execution.flow_id, type="task_status.added").count() == 1
+    (key,) = IdempotencyKey.objects.all()
+    assert len(key.answer) == 8 + 16  # the history has the rest
     assert report(worker, execution, "b").content != first.content
     assert TaskStatus.objects.filter(organization_id=execution.organization_id).count() == 2
 

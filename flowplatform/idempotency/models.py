@@ -8,6 +8,7 @@ from django.db import models
 class IdempotencyKey(models.Model):
     """The answer to a write that came with a key, stored in the transaction of the write.
 
+    Of a status batch `answer` has the position of its first row and the ids of all: it is made of the history again.
     `owner` is the organization's id, or the actor's where it acts in more than one. `digest` is that of method,
     path and body: the same key with another body is a mistake of the client.
     """

@@ -29,11 +29,10 @@ IS_NEW = """(
         SELECT FROM idempotency_idempotencykey WHERE owner = %(key_owner)s AND key = %(key)s
     )
 )"""
-# A part of such a statement: keep its answer, the one row of {answer}.
+# A part of such a statement: keep {answer}, or what it can be made of again, of the one row of {table}.
 KEEP = """
     INSERT INTO idempotency_idempotencykey (owner, key, digest, answer, expires_at)
-    SELECT %(key_owner)s, %(key)s, %(key_digest)s, convert_to({answer}, 'UTF8'), statement_timestamp() + %(key_kept)s
-    FROM {table}
+    SELECT %(key_owner)s, %(key)s, %(key_digest)s, {answer}, statement_timestamp() + %(key_kept)s FROM {table}
 """
 _LOCK = "SELECT pg_try_advisory_xact_lock(%(key_lock)s)"
 _KNOWN = """
@@ -42,7 +41,7 @@ _KNOWN = """
 """
 _KEEP = """
     INSERT INTO idempotency_idempotencykey (owner, key, digest, answer, expires_at)
-    VALUES (%(key_owner)s, %(key)s, %(key_digest)s, %(answer)s, statement_timestamp() + %(key_kept)s)
+    VALUES (%(key_owner)s, %(key)s, %(key_digest)s, %(key_answer)s, statement_timestamp() + %(key_kept)s)
     ON CONFLICT (owner, key) DO UPDATE
         SET digest = excluded.digest, answer = excluded.answer, expires_at = excluded.expires_at
 """
@@ -78,9 +77,15 @@ class RequestKey:
         }
 
 
-def once(request: RequestKey | None, write: Callable[[], bytes]) -> bytes:
+def once(
+    request: RequestKey | None,
+    write: Callable[[], bytes],
+    *,
+    recall: Callable[[bytes], bytes] = bytes,
+) -> bytes:
     """Return the first answer to the request, or that of `write`, which runs in the caller's transaction.
 
+    `recall` makes the answer of what was kept, where that is another thing.
     Raises 409 while the first one is running and 422 if it had another body. A write that fails uses no key up.
     """
     if request is None:
@@ -92,10 +97,10 @@ def once(request: RequestKey | None, write: Callable[[], bytes]) -> bytes:
             message = "The key was used with another body"
             raise Unprocessable([{"loc": _HEADER, "msg": message, "type": "idempotency_key_reused"}])
         metrics.idempotent_replays.inc()
-        return bytes(answer)
+        return recall(bytes(answer))
     answer = write()
     with connection.cursor() as cursor:
-        cursor.execute(_KEEP, {**request.parameters, "answer": answer})
+        cursor.execute(_KEEP, {**request.parameters, "key_answer": answer})
     return answer
 
 

@@ -59,6 +59,11 @@ def split(self: "Task[Any, Any]", order: int) -> Any:
     raise self.replace(chord([fetch.s(order), fetch.s(order)], total.s()))
 
 
+@app.task(bind=True)
+def split_in_vain(self: "Task[Any, Any]", order: int) -> Any:
+    raise self.replace(refuse.s(order) | fetch.s())
+
+
 @app.task
 def hand_over(order: int) -> None:
     fetch.delay(order)

@@ -30,18 +30,20 @@ class Place:
     """Which task of which execution a message is. It travels in the message as a stamp, and so to retries as well.
 
     `tasks` is how many the execution has; `last` is 0 if others wait for this one, and otherwise how many there are
-    that none waits for.
+    that none waits for. `is_inner` marks a part of what a task has replaced itself by: only its failure says something
+    about the task, whose end is that of the whole.
     """
 
     execution_id: str
     task: str
     tasks: int
     last: int
+    is_inner: bool = False
 
     def stamp(self, options: dict[str, Any]) -> None:
         """Put it into the options that a task is sent with."""
         options["stamped_headers"] = [*(options.get("stamped_headers") or ()), STAMP]
-        options[STAMP] = json.dumps([self.execution_id, self.task, self.tasks, self.last])
+        options[STAMP] = json.dumps([self.execution_id, self.task, self.tasks, self.last, self.is_inner])
 
     @staticmethod
     def stamp_nowhere(options: dict[str, Any]) -> None:

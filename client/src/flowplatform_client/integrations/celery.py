@@ -13,6 +13,7 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, ParamSpec, TypeVar
 
@@ -186,11 +187,16 @@ class Reporting:
         place = Place.of(current.stamps) if current else None
         if place is None:
             return False
-        for leaf in leaves_of(canvas, self.app):
-            if leaf.options.get("task_id") == current.id:
-                self._replaced(current, place, leaf.options)
-                return True
-        return False
+        leaves = list(leaves_of(canvas, self.app))
+        last = next((leaf for leaf in leaves if leaf.options.get("task_id") == current.id), None)
+        if last is None:
+            return False
+        for leaf in leaves:
+            # Where one of them fails the last one never runs. What follows it has a place of its own.
+            if leaf is not last and STAMP not in leaf.options:
+                replace(place, is_inner=True).stamp(leaf.options)
+        self._replaced(current, place, last.options)
+        return True
 
     def _replaced(self, current: Any, place: Place, options: dict[str, Any]) -> None:
         """Have the place of the task that runs here taken by what is sent with these options."""
@@ -206,7 +212,7 @@ class Reporting:
 
     def running(self, request: Context) -> None:
         """Report that an attempt begins."""
-        if place := Place.of(request.stamps):
+        if place := self._place(request):
             given = {"args": request.args, "kwargs": request.kwargs} if self._arguments else {}
             self._tell(
                 place,
@@ -219,7 +225,7 @@ class Reporting:
 
     def completed(self, request: Context, result: Any) -> None:
         """Report that an attempt went well, and with it perhaps the execution."""
-        if place := Place.of(request.stamps):
+        if place := self._place(request):
             output = {"output": _as_json(result)} if self._results else {}
             self._ended(place, request, "completed", **output)
             if place.last == 1:
@@ -235,7 +241,7 @@ class Reporting:
 
     def retried(self, request: Context, error: Mapping[str, str]) -> None:
         """Report that an attempt failed and another one follows."""
-        if place := Place.of(request.stamps):
+        if place := self._place(request):
             self._ended(place, request, "retried", error=error)
 
     def revoked(self, request: Context, why: str) -> None:
@@ -246,11 +252,16 @@ class Reporting:
 
     def ignored(self, request: Context) -> None:
         """Report that a task found out that it is not needed, and with it what would follow it."""
-        place = Place.of(request.stamps)
+        place = self._place(request)
         if place is not None and not request.get("flowplatform_replaced"):
             self._ended(place, request, "skipped")
             self._runs.followup.broke(place.execution_id, place.tasks, place.task)
             self._runs.followup.may_be_over(place.execution_id, place.tasks)
+
+    def _place(self, request: Context) -> Place | None:
+        """Return the place of a task that is one of the execution, and no part of what one has replaced itself by."""
+        place = Place.of(request.stamps)
+        return None if place is None or place.is_inner else place
 
     def _ended(self, place: Place, request: Context, status: str, **says: Any) -> None:
         self._tell(place, request, status, completed_at=_now(), **says)
