@@ -149,7 +149,7 @@ ATTACKS = [
             ("chunked, chunked", "400", "400 bare"),
             ("xchunked", "400 bare", ""),
             ("chunked, identity", "400 bare", ""),
-            ("identity", "400 bare", "400 + 400 bare"),  # Twisted: no coding, so no body, and then no request
+            ("identity", "400 bare", "400 | 400 + 400 bare"),  # Twisted: no coding, so no body, and then no request
             ("\x0bchunked", "400 bare", ""),
             ("chunked\r\n gzip", "400 bare", ""),
         ]
