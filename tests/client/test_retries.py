@@ -19,6 +19,7 @@ from flowplatform_client import (
     ServerError,
     TagChange,
     TaskExecution,
+    UnavailableError,
     retries,
 )
 
@@ -202,6 +203,18 @@ def test_attempts_are_bounded_and_the_last_answer_is_told(
     with pytest.raises(ServerError, match=rf"was answered {status}: No\. \[request 01JX\]"):
         asker(READ)
     assert len(server.asked) == count
+    asker.close()
+
+
+@pytest.mark.parametrize("details", [None, {"written": "unknown"}])
+def test_a_server_that_gives_up_says_whether_it_may_have_written(
+    server: ScriptedServer, kind: str, details: Any
+) -> None:
+    server.script = [Answer(503, refused("unavailable", details=details))]
+    asker = Asker(kind, server.url, "a.token", retries=RetryPolicy.never())
+    with pytest.raises(UnavailableError) as failed:
+        asker(STATUSES)
+    assert failed.value.may_have_been_written == (details is not None)
     asker.close()
 
 
