@@ -308,6 +308,18 @@ def test_a_trace_is_replayed_and_its_summary_is_json_if_asked_for(
     assert [(run.id, run.status) for run in runs] == [(run, "completed") for run in summary["executions"][::-1]]
 
 
+def test_what_others_have_reported_does_nothing_to_the_terminal(here: Shell, client: FlowPlatform) -> None:
+    flow = client.flows.create("Invoices \x1b]0;paid\x07", PIPELINE)
+    execution = client.executions.create(flow.id)
+    task = PIPELINE["tasks"][0]["name"]
+    client.statuses.add(execution.id, [(task, "\x1b[2Jdone\x9b")])
+    client.executions.set_status(execution.id, "completed")
+    shown = here("flows") + here("runs", flow.id) + here("watch", execution.id)
+    assert "Invoices \ufffd]0;paid\ufffd" in shown
+    assert f"{task} \ufffd[2Jdone\ufffd" in shown
+    assert not set(shown) & {"\x1b", "\x07", "\x9b"}
+
+
 def test_a_shell_completes_commands_and_the_names_of_flows(here: Shell, client: FlowPlatform) -> None:
     flow = client.flows.create("Invoices", PIPELINE)
     script = here("completion", "bash")

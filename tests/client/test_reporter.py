@@ -385,6 +385,21 @@ def test_a_full_memory_keeps_the_newest_word_about_each_task(run: Run, make: Mak
     assert history == [*told[:kept], *told[-2:]]
 
 
+def test_what_is_kept_beside_a_full_memory_has_no_documents(
+    run: Run, make: Make, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    way.turn("refuse")
+    reporter = make(way.url, spool=None, memory_bytes=20_000)
+    for number in range(30):
+        says = {"processing_status": "completed", "completed_at": "2026-11-22T10:00:00Z", "output": "x" * 100_000}
+        reporter.attempt(f"run {number}", "extract", number=number, **says)
+    wait_until(lambda: "30 reports are without" in caplog.text)
+    way.turn("pass")
+    assert reporter.flush(SECONDS)
+    attempts = run.attempts("extract")
+    assert [(attempt.processing_status, attempt.output) for attempt in attempts] == [("completed", None)] * 30
+
+
 def test_without_a_place_for_a_spool_it_works_from_memory(
     run: Run, make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

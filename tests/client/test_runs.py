@@ -10,7 +10,7 @@ from flowplatform_client import FlowPlatform, NotFoundError
 from flowplatform_client.integrations import runs as module
 from flowplatform_client.integrations.runs import Runs
 
-from executions.models import FlowExecution, TaskExecution
+from executions.models import Flow, FlowExecution, TaskExecution
 from flowplatform.accounts.models import Organization
 from tests.builders import definition
 from tests.stack import wait_until
@@ -51,6 +51,26 @@ def test_every_run_has_the_version_it_was_begun_with_whoever_defines_others_mean
         thread.join()
     assert len(versions) >= 10
     assert all(count == len(tasks) for count, tasks in versions)
+
+
+def test_the_first_runs_of_a_name_make_one_flow_whoever_begins_them_at_the_same_moment(
+    make: Make, organization: Organization
+) -> None:
+    shapes = [definition("extract"), definition("extract", "classify")]
+    start = threading.Barrier(4)
+    begun: list[object] = []
+
+    def begin(runs: Runs, shape: int) -> None:
+        start.wait(10)
+        begun.append(runs.begin("Invoices", shapes[shape], {}))
+
+    threads = [threading.Thread(target=begin, args=(make(), number % 2)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Flow.objects.filter(organization=organization).count() == 1
+    assert any(begun)
 
 
 def test_processes_with_the_same_key_have_the_same_execution(make: Make) -> None:
