@@ -25,7 +25,7 @@ def make(client: FlowPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     made: list[Runs] = []
 
     def _make() -> Runs:
-        made.append(Runs(client))
+        made.append(Runs(client, patience_seconds=20))
         return made[-1]
 
     yield _make
