@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,9 +31,9 @@ class ScriptedServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, script: Sequence[Answer] = ()) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.script: list[Answer] = [Answer(200, [])]
+        self.script: list[Answer] = [*script] or [Answer(200, [])]
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 

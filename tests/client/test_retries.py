@@ -28,7 +28,7 @@ from tests.client.conftest import Asker
 from tests.client.scripted import NOT_AT_ALL, Answer, ScriptedServer, refused, scripted_server
 from tests.conftest import Platform
 from tests.faults.proxy import Proxy
-from tests.stack import free_port
+from tests.stack import free_port, wait_until
 
 EXECUTION = {
     "id": "0190a000-0000-7000-8000-000000000000", "flow_id": "f", "flow_version": 1, "status": "queued", "input": {},
@@ -125,11 +125,11 @@ def test_a_server_that_comes_back_is_found_again_whatever_is_asked(server: Scrip
     returned: list[ScriptedServer] = []
 
     def come_back() -> None:
-        returned.append(ScriptedServer(server.server_port))
-        returned[0].script = [Answer(201, EXECUTION)]
+        returned.append(ScriptedServer(server.server_port, [Answer(201, EXECUTION)]))
 
     threading.Timer(0.3, come_back).start()
     assert ask(CREATE).id == EXECUTION["id"]
+    wait_until(lambda: returned)
     assert len(returned[0].asked) == 1
     returned[0].stop()
 
